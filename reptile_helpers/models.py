@@ -1,0 +1,78 @@
+"""Networks without running statistics, and how to run many copies of one at once."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def sine_mlp():
+    """The paper's sine network, 1-64-64-1 with tanh: float [examples, 1] to float [examples, 1]."""
+    return nn.Sequential(nn.Linear(1, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1))
+
+
+def omniglot_cnn(ways):
+    """The paper's Omniglot network: float [examples, 1, 28, 28] to logits [examples, ways]; 113,221 numbers for 5 ways.
+
+    Four times 3×3 convolution with 64 filters and stride 2, batch norm, ReLU; then one linear layer. Batch norm always
+    uses the statistics of the batch at hand: there are no running ones, and `train()` and `eval()` make no difference.
+    As in the authors' code, the initial weights are Glorot uniform, biases zero, batch norm's ε is 1e-3. Unlike there,
+    padding is symmetric (TensorFlow's "same" pads even sizes on one side only).
+    """
+    blocks = []
+    for channels in (1, 64, 64, 64):
+        blocks += [
+            nn.Conv2d(channels, 64, kernel_size=3, stride=2, padding=1),
+            nn.BatchNorm2d(64, eps=1e-3, track_running_stats=False),
+            nn.ReLU(),
+        ]
+    return glorot(nn.Sequential(*blocks, nn.Flatten(), nn.Linear(256, ways)))
+
+
+def article_cnn(ways):
+    """The network of the article that this project makes real: [examples, 1, 28, 28] to logits [examples, ways].
+
+    Twice 3×3 convolution with 64 filters, ReLU, 2×2 max-pooling; then linear layers of 256 and `ways` units.
+    Two poolings leave 7×7 of the 28×28 pixels, hence 64·7·7 features (the article says 64·5·5). No batch norm.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 64, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(64, 64, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(64 * 7 * 7, 256), nn.ReLU(), nn.Linear(256, ways),
+    )  # fmt: skip
+
+
+def glorot(model):
+    for layer in model:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return model
+
+
+def forward_tasks(model, weights, x):
+    """Run one network with different weights on each task: what `model` would do, once per task, as one program.
+
+    model: an nn.Sequential of the layers used in this file. weights: name → tensor [tasks, *parameter shape].
+    x: [tasks, examples, *input shape]. Returns [tasks, examples, outputs].
+
+    Images of all tasks lie side by side as channels, [examples, tasks · channels, height, width]: then one grouped
+    convolution does the convolutions of all tasks, and one batch norm normalizes each task's channels on their own.
+    """
+    tasks, examples = x.shape[:2]
+    if x.dim() == 5:
+        x = x.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    for name, layer in model.named_children():
+        weight, bias = weights.get(f"{name}.weight"), weights.get(f"{name}.bias")
+        if isinstance(layer, nn.Conv2d):
+            x = F.conv2d(x, weight.flatten(0, 1), bias.flatten(), layer.stride, layer.padding, groups=tasks)
+        elif isinstance(layer, nn.BatchNorm2d):
+            x = F.batch_norm(x, None, None, weight.flatten(), bias.flatten(), training=True, eps=layer.eps)
+        elif isinstance(layer, nn.Flatten):
+            x = x.reshape(examples, tasks, -1).transpose(0, 1)
+        elif isinstance(layer, nn.Linear):
+            x = torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+        elif isinstance(layer, nn.ReLU | nn.Tanh | nn.MaxPool2d):
+            x = layer(x)
+        else:
+            raise TypeError(f"forward_tasks does not know the layer {layer}; use those of reptile_helpers.models")
+    return x
