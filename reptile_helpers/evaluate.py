@@ -1,0 +1,75 @@
+"""How good is an initialization? Adapt to the support set of fresh tasks, predict their queries, and say how sure it is."""
+
+import math
+
+import torch
+from tqdm.auto import tqdm
+
+from reptile_helpers.models import forward_tasks
+from reptile_helpers.reptile import adapt_together, minibatches
+from reptile_helpers.tasks import TaskBatch
+
+MODES = ("transductive", "support + one query")
+TASKS_AT_ONCE = 25  # enough to be fast; the results do not depend on it
+
+
+@torch.no_grad()
+def predict(model, weights, support_x, query_x, mode="transductive"):
+    """Outputs for the queries, [tasks, queries, outputs], with the weights of each task (name → [tasks, *shape]).
+
+    With batch norm an output depends on what else is in the batch:
+    "transductive": all queries of a task in one batch, so that they help each other;
+    "support + one query": the support set and a single query in each batch, so that they cannot.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(map(repr, MODES))}")
+    if mode == "transductive":
+        return forward_tasks(model, weights, query_x)
+    queries = query_x.split(1, dim=1)
+    return torch.cat(
+        [forward_tasks(model, weights, torch.cat([support_x, query], dim=1))[:, -1:] for query in queries], dim=1
+    )
+
+
+def evaluate(model, learner, batch, inner, generator, mode="transductive"):
+    """One score per task of a TaskBatch, float [tasks]: adapt on the support set, predict the queries.
+
+    The score is the share of correct labels, or for real targets the mean squared error.
+    """
+    order = minibatches(*batch.support_x.shape[:2], inner, generator)
+    scores = []
+    parts = range(0, len(order), TASKS_AT_ONCE)
+    for start in tqdm(parts, desc="evaluation", leave=False, disable=len(parts) < 4):
+        part = slice(start, start + TASKS_AT_ONCE)
+        support_x, support_y, query_x, query_y = TaskBatch(*(tensor[part] for tensor in batch))
+        weights = adapt_together(model, learner, support_x, support_y, order[part], inner).weights
+        output = predict(model, weights, support_x, query_x, mode)
+        if query_y.is_floating_point():
+            scores.append((output - query_y).square().flatten(1).mean(1))
+        else:
+            scores.append(accuracy(output.argmax(-1), query_y))
+    return torch.cat(scores)
+
+
+def nearest_neighbour(batch):
+    """Labels for the queries, int64 [tasks, queries]: the label of the support example with the closest pixels.
+
+    The baseline that learns nothing, in Euclidean distance. batch: a TaskBatch with class labels.
+    """
+    distances = torch.cdist(batch.query_x.flatten(2), batch.support_x.flatten(2))
+    return batch.support_y.gather(1, distances.argmin(-1))
+
+
+def accuracy(labels, query_y):
+    """The share of correct labels in each task, float [tasks]; both arguments are int64 [tasks, queries]."""
+    return (labels == query_y).float().mean(1)
+
+
+def mean_and_interval(scores):
+    """The mean over tasks, and half the width of its 95 % interval, 1.96 standard errors: two floats.
+
+    scores: [tasks], one per independent task, at least two.
+    """
+    if scores.dim() != 1 or len(scores) < 2:
+        raise ValueError(f"scores has the shape {list(scores.shape)}; an interval needs [tasks] with at least 2 tasks")
+    return scores.mean().item(), 1.96 * scores.std().item() / math.sqrt(len(scores))

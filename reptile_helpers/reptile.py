@@ -1,0 +1,178 @@
+"""Reptile (Nichol, Achiam, Schulman 2018): adapt to a few tasks, then move the initialization towards where they ended.
+
+φ (`phi`) is the initialization, θ (`theta`) are the weights of one task. One meta-iteration is
+
+    for each task of the meta-batch:  θ ← φ, then a few steps of SGD or Adam on the task's support set
+    φ ← φ + ε · (mean of θ − φ)
+
+The inner loop is here twice: `adapt_one_by_one` reads like any PyTorch training loop, `adapt_together` takes the same
+steps for all tasks of a meta-batch as one tensor program. The second is faster and the default.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
+from tqdm.auto import trange
+
+from reptile_helpers.models import forward_tasks
+from reptile_helpers.tasks import at_least_one
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """How to learn one task: `steps` steps of "sgd" or "adam" at rate `lr` on mini-batches of `batch_size` examples.
+
+    Adam has β1 = 0 and β2 = 0.999, as in the authors' code. With `carry_moments` a task starts from the second moments
+    of the learner; without, from zeros.
+    """
+
+    optimizer: str
+    lr: float
+    steps: int
+    batch_size: int
+    carry_moments: bool = True
+
+    def __post_init__(self):
+        at_least_one(steps=self.steps, batch_size=self.batch_size)
+        if self.optimizer not in ("sgd", "adam"):
+            raise ValueError(f'optimizer is {self.optimizer!r}; it must be "sgd" or "adam"')
+        if not self.lr > 0:
+            raise ValueError(f"lr is {self.lr!r}; it must be a positive number")
+
+
+@dataclass
+class Learner:
+    """Weights and what Adam remembers: name → tensor, twice, and the number of Adam steps taken.
+
+    As an initialization the tensors have the shapes of the model's parameters; after adaptation to many tasks, each
+    has one more dimension in front: [tasks, *parameter shape]. Reptile learns all three: in the authors' code only the
+    weights return to φ between tasks, while the second moments and the step count live on.
+    """
+
+    weights: dict[str, Tensor]
+    second_moment: dict[str, Tensor]
+    adam_steps: int = 0
+
+    @classmethod
+    def of(cls, model):
+        """A copy of the model's parameters, with fresh moments."""
+        weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+        return cls(weights, {name: torch.zeros_like(p) for name, p in weights.items()})
+
+
+def task_loss(output, y):
+    """Cross-entropy for class labels, mean squared error for real targets: the mean over all examples."""
+    return F.mse_loss(output, y) if y.is_floating_point() else F.cross_entropy(output, y)
+
+
+def minibatches(tasks, examples, inner, generator):
+    """Indices [tasks, steps, batch_size] of the inner mini-batches: passes over the support set, each in a new order.
+
+    The passes are laid end to end and cut, so that a batch may straddle two of them, as in the authors' code.
+    """
+    passes = -(-inner.steps * inner.batch_size // examples)
+    order = torch.rand((tasks, passes, examples), generator=generator, device=generator.device).argsort(-1)
+    return order.flatten(1)[:, : inner.steps * inner.batch_size].view(tasks, inner.steps, inner.batch_size)
+
+
+def begin(learner, inner, *tasks):
+    """Weights θ that start at φ, second moments, and the optimizer that changes both; with `tasks`, once per task."""
+    theta = {name: p.expand(*tasks, *p.shape).clone().requires_grad_() for name, p in learner.weights.items()}
+    moments = {name: v.expand(*tasks, *v.shape).clone() for name, v in learner.second_moment.items()}
+    steps = learner.adam_steps
+    if inner.optimizer == "sgd":
+        return theta, moments, steps, torch.optim.SGD(theta.values(), inner.lr)
+    if not inner.carry_moments:
+        moments, steps = {name: torch.zeros_like(v) for name, v in moments.items()}, 0
+    optimizer = torch.optim.Adam(theta.values(), inner.lr, betas=(0.0, 0.999), fused=True)
+    for name, p in theta.items():
+        step = torch.tensor(float(steps), device=p.device)
+        optimizer.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": moments[name]}
+    return theta, moments, steps + inner.steps, optimizer
+
+
+def adapt_one_by_one(model, learner, x, y, batches, inner):
+    """The inner loop as one would write it: for each task, start at φ and take a few steps.
+
+    x, y: the support sets of a TaskBatch. batches: int64 [tasks, steps, batch_size], see `minibatches`.
+    Returns a Learner whose tensors have the tasks as first dimension.
+    """
+    weights, second_moments = [], []
+    for x_task, y_task, order in zip(x, y, batches, strict=True):
+        theta, moments, steps, optimizer = begin(learner, inner)
+        for batch in order:
+            loss = task_loss(functional_call(model, theta, (x_task[batch],)), y_task[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        weights.append(theta)
+        second_moments.append(moments)
+    return Learner(stack(weights), stack(second_moments), steps)
+
+
+def stack(dicts):
+    return {name: torch.stack([d[name].detach() for d in dicts]) for name in dicts[0]}
+
+
+def adapt_together(model, learner, x, y, batches, inner):
+    """The same steps as `adapt_one_by_one`, with the same result, for all tasks at once."""
+    theta, moments, steps, optimizer = begin(learner, inner, len(x))
+    rows = torch.arange(len(x), device=x.device)[:, None]
+    for batch in batches.unbind(1):
+        output = forward_tasks(model, theta, x[rows, batch])
+        # The mean over all tasks, times their number: the gradient of each task's weights is that of its own loss.
+        loss = len(x) * task_loss(output.flatten(0, 1), y[rows, batch].flatten(0, 1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return Learner({name: p.detach() for name, p in theta.items()}, moments, steps)
+
+
+@torch.no_grad()
+def outer_step(phi, theta, epsilon):
+    """Move φ a fraction ε of the way to the mean of the tasks' weights, in place. theta: name → [tasks, *shape]."""
+    for name, p in phi.items():
+        p += epsilon * (theta[name].mean(0) - p)
+
+
+def outer_gradient(phi, theta):
+    """The same step as a gradient, φ − mean of θ, in each tensor's `.grad`, for any optimizer of torch.optim."""
+    for name, p in phi.items():
+        p.grad = p - theta[name].mean(0)
+
+
+def meta_train(
+    model, learner, tasks, inner, *, meta_iterations, meta_batch, generator,
+    epsilon=1.0, outer_optimizer=None, adapt=adapt_together, callback=None,
+):  # fmt: skip
+    """Reptile. Returns the meta-trained Learner; the one that was given, and the model's own parameters, stay as is.
+
+    model: the network; learner: where to start; tasks: a source of tasks with `sample(count, generator)`;
+    inner: an InnerLoop; meta_batch: tasks per meta-iteration; generator: the only source of randomness.
+    epsilon: outer step size ε at the start, annealed linearly to 0. Or, instead of it, outer_optimizer: a function
+    of the parameters, such as `partial(torch.optim.Adam, lr=0.001)`, whose optimizer takes the outer step.
+    callback: called as `callback(iteration, learner)` after each meta-iteration, iteration = 1 … meta_iterations.
+    """
+    at_least_one(meta_iterations=meta_iterations, meta_batch=meta_batch)
+    if not 0 < epsilon <= 1:
+        raise ValueError(f"epsilon is {epsilon!r}; it must be a positive number of at most 1")
+    learner = deepcopy(learner)
+    phi = learner.weights
+    outer = outer_optimizer(phi.values()) if outer_optimizer else None
+    for iteration in trange(meta_iterations, desc="meta-training", unit="meta-iteration"):
+        x, y, _, _ = tasks.sample(meta_batch, generator)
+        adapted = adapt(model, learner, x, y, minibatches(*x.shape[:2], inner, generator), inner)
+        if outer:
+            outer_gradient(phi, adapted.weights)
+            outer.step()
+        else:
+            outer_step(phi, adapted.weights, epsilon * (1 - iteration / meta_iterations))
+        learner.second_moment = {name: v.mean(0) for name, v in adapted.second_moment.items()}
+        learner.adam_steps = adapted.adam_steps
+        if callback:
+            callback(iteration + 1, learner)
+    return learner

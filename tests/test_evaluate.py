@@ -1,0 +1,117 @@
+import pytest
+import torch
+from torch import nn
+
+from reptile_helpers.evaluate import MODES, accuracy, evaluate, mean_and_interval, nearest_neighbour, predict
+from reptile_helpers.models import forward_tasks, omniglot_cnn, sine_mlp
+from reptile_helpers.reptile import InnerLoop, Learner, minibatches
+from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
+
+ADAM = InnerLoop("adam", lr=1e-3, steps=3, batch_size=5)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def easy_images(classes=10, drawings=8):
+    """A class is a noise pattern, a drawing has one pixel in twenty flipped: a learner should hardly ever err."""
+    pattern = torch.randint(2, (classes, 1, 28, 28), generator=seeded(5))
+    flips = torch.rand(classes, drawings, 28, 28, generator=seeded(6)) < 0.05
+    return ((pattern ^ flips.long()) * 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_adapts_on_the_support_set_and_is_judged_on_the_queries(mode):
+    torch.manual_seed(0)
+    model = omniglot_cnn(5)
+    batch = FewShotTasks(easy_images(), 5, 2, 3).sample(30, seeded())
+    inner = InnerLoop("adam", lr=1e-3, steps=15, batch_size=5)
+    good = evaluate(model, Learner.of(model), batch, inner, seeded(), mode)
+    assert good.shape == (30,) and good.mean() > 0.9
+    shifted = batch._replace(query_y=(batch.query_y + 1) % 5)
+    assert evaluate(model, Learner.of(model), shifted, inner, seeded(), mode).mean() < 0.1
+    swapped = batch._replace(support_y=(batch.support_y + 1) % 5)
+    assert evaluate(model, Learner.of(model), swapped, inner, seeded(), mode).mean() < 0.1
+
+
+def test_evaluation_of_many_tasks_is_that_of_each(monkeypatch):
+    """However many tasks run at once, a task's score is its own."""
+    torch.manual_seed(0)
+    model, tasks = sine_mlp(), SineTasks().sample(7, seeded())
+    inner = InnerLoop("sgd", lr=0.02, steps=4, batch_size=3)
+    together = evaluate(model, Learner.of(model), tasks, inner, seeded())
+    monkeypatch.setattr("reptile_helpers.evaluate.TASKS_AT_ONCE", 2)
+    assert torch.allclose(evaluate(model, Learner.of(model), tasks, inner, seeded()), together, rtol=1e-5)
+
+    order = minibatches(7, 10, inner, seeded())
+    for task in range(7):
+        learner = sine_mlp()
+        learner.load_state_dict(model.state_dict())
+        optimizer = torch.optim.SGD(learner.parameters(), lr=0.02)
+        for batch in order[task]:
+            optimizer.zero_grad()
+            nn.functional.mse_loss(learner(tasks.support_x[task, batch]), tasks.support_y[task, batch]).backward()
+            optimizer.step()
+        error = nn.functional.mse_loss(learner(tasks.query_x[task]), tasks.query_y[task])
+        assert torch.allclose(error, together[task], rtol=1e-5)
+
+
+def test_modes_differ_in_what_shares_a_batch():
+    torch.manual_seed(0)
+    model = omniglot_cnn(4)
+    weights = {name: p.detach().expand(3, *p.shape) for name, p in model.named_parameters()}
+    batch = FewShotTasks(easy_images(), 4, 2, 1).sample(3, seeded())
+    together = predict(model, weights, batch.support_x, batch.query_x)
+    single = predict(model, weights, batch.support_x, batch.query_x, "support + one query")
+    assert torch.allclose(together, forward_tasks(model, weights, batch.query_x))
+    for task in range(3):
+        for query in range(4):
+            x = torch.cat([batch.support_x[task], batch.query_x[task, query : query + 1]])
+            assert torch.allclose(single[task, query], model(x)[-1], atol=1e-5)
+    # In the second mode other queries must not matter; in the first they do.
+    changed = batch.query_x.clone()
+    changed[:, 1:] = 1 - changed[:, 1:]
+    assert torch.allclose(
+        predict(model, weights, batch.support_x, changed, "support + one query")[:, 0], single[:, 0], atol=1e-5
+    )
+    assert not torch.allclose(predict(model, weights, batch.support_x, changed)[:, 0], together[:, 0], atol=1e-3)
+
+
+def test_carried_moments_are_where_a_task_starts():
+    torch.manual_seed(0)
+    model = omniglot_cnn(5)
+    fresh = Learner.of(model)
+    carried = Learner(fresh.weights, {name: torch.full_like(v, 1e6) for name, v in fresh.second_moment.items()}, 10_000)
+    batch = FewShotTasks(easy_images(), 5, 2, 3).sample(10, seeded())
+    still = predict(model, {n: p.expand(10, *p.shape) for n, p in fresh.weights.items()}, batch.support_x, batch.query_x)
+    before = accuracy(still.argmax(-1), batch.query_y)
+    # huge second moments make Adam's steps tiny: nothing is learned
+    assert torch.equal(evaluate(model, carried, batch, ADAM, seeded()), before)
+    assert evaluate(model, fresh, batch, ADAM, seeded()).mean() > before.mean() + 0.1
+
+
+def test_nearest_neighbour_and_accuracy():
+    support = torch.tensor([[[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]]])
+    query = torch.tensor([[[9.0, 1.0], [1.0, 1.0], [2.0, 7.0], [6.0, 1.0]]])
+    labels = nearest_neighbour(TaskBatch(support, torch.tensor([[2, 0, 1]]), query, None))
+    assert labels.tolist() == [[0, 2, 1, 0]]
+    assert accuracy(labels, torch.tensor([[0, 2, 1, 1]])).tolist() == [0.75]
+
+
+def test_the_interval_covers_the_truth_in_95_percent_of_the_cases():
+    hits = 0
+    for seed in range(2000):
+        mean, half = mean_and_interval((torch.rand(100, generator=seeded(seed)) < 0.8).float())
+        hits += abs(mean - 0.8) <= half
+    assert 0.925 < hits / 2000 < 0.965
+
+
+def test_bad_input_is_named():
+    model = sine_mlp()
+    batch = SineTasks().sample(2, seeded())
+    with pytest.raises(ValueError, match="mode is 'inductive'; it must be one of 'transductive', 'support \\+ one query'"):
+        evaluate(model, Learner.of(model), batch, InnerLoop("sgd", 0.1, 1, 1), seeded(), "inductive")
+    for scores in (torch.ones(1), torch.ones(2, 2), torch.ones(0)):
+        with pytest.raises(ValueError, match="an interval needs"):
+            mean_and_interval(scores)
