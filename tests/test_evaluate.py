@@ -84,7 +84,9 @@ def test_carried_moments_are_where_a_task_starts():
     fresh = Learner.of(model)
     carried = Learner(fresh.weights, {name: torch.full_like(v, 1e6) for name, v in fresh.second_moment.items()}, 10_000)
     batch = FewShotTasks(easy_images(), 5, 2, 3).sample(10, seeded())
-    still = predict(model, {n: p.expand(10, *p.shape) for n, p in fresh.weights.items()}, batch.support_x, batch.query_x)
+    still = predict(
+        model, {n: p.expand(10, *p.shape) for n, p in fresh.weights.items()}, batch.support_x, batch.query_x
+    )
     before = accuracy(still.argmax(-1), batch.query_y)
     # huge second moments make Adam's steps tiny: nothing is learned
     assert torch.equal(evaluate(model, carried, batch, ADAM, seeded()), before)
@@ -110,7 +112,9 @@ def test_the_interval_covers_the_truth_in_95_percent_of_the_cases():
 def test_bad_input_is_named():
     model = sine_mlp()
     batch = SineTasks().sample(2, seeded())
-    with pytest.raises(ValueError, match="mode is 'inductive'; it must be one of 'transductive', 'support \\+ one query'"):
+    with pytest.raises(
+        ValueError, match="mode is 'inductive'; it must be one of 'transductive', 'support \\+ one query'"
+    ):
         evaluate(model, Learner.of(model), batch, InnerLoop("sgd", 0.1, 1, 1), seeded(), "inductive")
     for scores in (torch.ones(1), torch.ones(2, 2), torch.ones(0)):
         with pytest.raises(ValueError, match="an interval needs"):

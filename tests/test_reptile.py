@@ -7,7 +7,14 @@ from torch.nn import functional as F
 
 from reptile_helpers.models import article_cnn, forward_tasks, omniglot_cnn, sine_mlp
 from reptile_helpers.reptile import (
-    InnerLoop, Learner, adapt_one_by_one, adapt_together, meta_train, minibatches, outer_gradient, outer_step,
+    InnerLoop,
+    Learner,
+    adapt_one_by_one,
+    adapt_together,
+    meta_train,
+    minibatches,
+    outer_gradient,
+    outer_step,
 )  # fmt: skip
 from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
 
@@ -37,7 +44,11 @@ class RandomImages:
         return TaskBatch(x.unflatten(0, (tasks, 50)), y, None, None)
 
 
-NETWORKS = [(sine_mlp, SineTasks(shots=50)), (partial(omniglot_cnn, 5), RandomImages()), (partial(article_cnn, 5), RandomImages())]
+NETWORKS = [
+    (sine_mlp, SineTasks(shots=50)),
+    (partial(omniglot_cnn, 5), RandomImages()),
+    (partial(article_cnn, 5), RandomImages()),
+]
 
 
 @pytest.mark.parametrize("inner", [SGD, ADAM, FRESH], ids=["sgd", "adam", "fresh"])
@@ -90,7 +101,10 @@ def test_reptile_is_its_formulas(float64, inner, adapt):
         x, y, _, _ = tasks.sample(meta_batch, generator)
         order = minibatches(meta_batch, 50, inner, generator)
         ends = [formulas(phi, v, t, [(x[j][b], y[j][b]) for b in order[j]], inner) for j in range(meta_batch)]
-        phi = [p + epsilon * (1 - i / iterations) * (sum(e[0][n] for e in ends) / meta_batch - p) for n, p in enumerate(phi)]
+        phi = [
+            p + epsilon * (1 - i / iterations) * (sum(e[0][n] for e in ends) / meta_batch - p)
+            for n, p in enumerate(phi)
+        ]
         if inner.optimizer == "adam":
             v, t = [sum(e[1][n] for e in ends) / meta_batch for n in range(6)], ends[0][2]
     for p, expected in zip(result.weights.values(), phi, strict=True):
@@ -98,13 +112,18 @@ def test_reptile_is_its_formulas(float64, inner, adapt):
     for m, expected in zip(result.second_moment.values(), v, strict=True):
         assert torch.allclose(m, expected, rtol=1e-9, atol=1e-15)
     assert result.adam_steps == t
-    assert all(torch.equal(p, q) for p, q in zip(start.weights.values(), Learner.of(model).weights.values(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(start.weights.values(), Learner.of(model).weights.values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("network, tasks", NETWORKS, ids=["sine", "omniglot", "article"])
 def test_forward_tasks_is_the_model_once_per_task(float64, network, tasks):
     models = [network() for _ in range(3)]
-    weights = {name: torch.stack([dict(m.named_parameters())[name] for m in models]) for name, _ in models[0].named_parameters()}
+    weights = {
+        name: torch.stack([dict(m.named_parameters())[name] for m in models])
+        for name, _ in models[0].named_parameters()
+    }
     x = tasks.sample(3, seeded()).support_x
     expected = torch.stack([m(x_task) for m, x_task in zip(models, x, strict=True)])
     assert torch.allclose(forward_tasks(models[0], weights, x), expected, atol=1e-12)
@@ -214,7 +233,7 @@ def test_adapting_leaves_the_model_alone():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: InnerLoop("adamw", 0.1, 5, 10), "optimizer is 'adamw'; it must be \"sgd\" or \"adam\""),
+        (lambda: InnerLoop("adamw", 0.1, 5, 10), 'optimizer is \'adamw\'; it must be "sgd" or "adam"'),
         (lambda: InnerLoop("sgd", 0.0, 5, 10), "lr is 0.0; it must be a positive number"),
         (lambda: InnerLoop("sgd", float("nan"), 5, 10), "lr is nan"),
         (lambda: InnerLoop("sgd", 0.1, 0, 10), "steps is 0"),
