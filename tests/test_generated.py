@@ -1,8 +1,8 @@
 """Generated characters must be reproducible, look like characters, and be as hard as Omniglot's.
 
 Measured 5-way 1-shot by nearest neighbour on raw 28x28 pixels, over 4,000 tasks from all classes (95 % intervals):
-Omniglot 37.9 to 38.4 ± 0.6 % in three runs, generated 37.5 to 38.9 ± 0.6 % for seeds 0 to 4. Ink: Omniglot 8.1 ± 2.9 % of the pixels
-(mean and standard deviation over drawings), generated 7.7 to 7.9 ± 3.2 %.
+Omniglot 37.9 to 38.4 ± 0.6 % in three runs, generated 37.5 to 38.9 ± 0.6 % for seeds 0 to 4.
+Ink, mean and standard deviation over drawings: Omniglot 8.1 ± 2.9 % of the pixels, generated 7.7 to 7.9 ± 3.2 %.
 """
 
 import pytest
