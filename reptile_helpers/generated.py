@@ -12,7 +12,7 @@ import torch
 SIZE = 28  # pixels on a side
 STROKES = 4  # at most, per character
 PIECES = 3  # a stroke is up to three pieces, each a line or an arc
-SAMPLES = 24  # points along a piece: less than a pixel apart, so that a stroke has no holes
+SAMPLES = 72  # points along a piece: at most about a pixel apart, on the largest loops, so that a stroke has no holes
 MARGIN = 1.5  # pixels that the pen stays away from the edge
 CHUNK = 50  # classes made at once: bounds the memory, and ties a class to its number only
 
@@ -39,10 +39,11 @@ def generate_characters(classes: int = 1623, drawings: int = 20, seed: int = 0) 
     images = torch.empty(classes, drawings, SIZE, SIZE, dtype=torch.uint8)
     for chunk, chunk_seed in enumerate(chunk_seeds):
         generator = torch.Generator().manual_seed(chunk_seed)
-        points = _handwriting(_invent(CHUNK, generator), drawings, generator)
+        plan = _invent(CHUNK, generator)
+        points = _handwriting(plan, drawings, generator)
         radius = 0.6 + 0.3 * torch.rand(CHUNK, drawings, generator=generator)  # a pen for each drawing, fine or broad
         part = images[chunk * CHUNK : (chunk + 1) * CHUNK]
-        part.copy_(_ink(points, radius)[: len(part)])
+        part.copy_(_ink(points, plan["length"] > 0, radius)[: len(part)])
     return images
 
 
@@ -138,17 +139,20 @@ def _handwriting(plan: dict[str, torch.Tensor], drawings: int, generator: torch.
     return centre + scale * (points - (low + high) / 2)
 
 
-def _ink(points: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
+def _ink(points: torch.Tensor, has_piece: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
     """Ink the pixels whose centre lies within a pen's `radius` `[n, drawings]` (at most 1 pixel) of one of its points.
 
-    Only the nine pixels around a point can be that near, so the other 775 need no distance.
+    Only the nine pixels around a point can be that near, so the other 775 need no distance. And only the pieces that a
+    character has are drawn, about a third of the points: the others would but ink the same pixels again.
     """
-    n, drawings, _, _ = points.shape
-    images = torch.full((n, drawings, SIZE * SIZE + 1), 255, dtype=torch.uint8)  # one pixel more, for the misses
+    n, drawings, count, _ = points.shape
+    drawn = has_piece.flatten(1).repeat_interleave(SAMPLES, 1)[:, None].expand(n, drawings, count)
+    drawing = torch.arange(n * drawings).view(n, drawings, 1).expand_as(drawn)[drawn]
+    points, radius = points[drawn], radius.flatten()[drawing]  # one long list of points, of all the drawings
+    images = torch.full((n * drawings * SIZE * SIZE,), 255, dtype=torch.uint8)
     for dx in (-1, 0, 1):
         for dy in (-1, 0, 1):
-            pixel = points.floor() + torch.tensor([dx, dy])
-            near = (points - pixel - 0.5).square().sum(-1) <= radius[..., None].square()
-            index = (pixel[..., 1] * SIZE + pixel[..., 0]).long()
-            images.scatter_(2, index.where(near, SIZE * SIZE), 0)
-    return images[..., :-1].view(n, drawings, SIZE, SIZE)
+            x, y = (points.floor() + torch.tensor([dx, dy])).unbind(-1)
+            near = (points[:, 0] - x - 0.5) ** 2 + (points[:, 1] - y - 0.5) ** 2 <= radius**2
+            images[(drawing * SIZE * SIZE + (y * SIZE + x).long())[near]] = 0
+    return images.view(n, drawings, SIZE, SIZE)

@@ -1,0 +1,97 @@
+"""What must hold of every notebook as it is stored, and that notebook and module say the same."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from reptile_helpers import evaluate
+from reptile_helpers.models import sine_mlp
+from reptile_helpers.reptile import InnerLoop, Learner, adapt_one_by_one, meta_train
+from reptile_helpers.tasks import FewShotTasks, SineTasks
+
+NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
+
+
+def code(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def functions(number, *names):
+    """Functions of a notebook, by name, without running the rest of it."""
+    (path,) = [p for p in NOTEBOOKS if p.name.startswith(number)]
+    space, imports = {}, []
+    for cell in code(path):
+        for node in ast.parse("".join(cell["source"])).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                imports.append(ast.unparse(node))
+            elif isinstance(node, ast.FunctionDef) and node.name in names:
+                exec("\n".join(imports) + "\n" + ast.unparse(node), space)
+    return [space[name] for name in names]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_as_it_ran(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert "widgets" not in notebook["metadata"], "GitHub refuses notebooks with broken widget state: use .ci/refresh"
+    assert [cell["execution_count"] for cell in code(path)] == list(range(1, len(code(path)) + 1)), "use .ci/refresh"
+    outputs = [output for cell in code(path) for output in cell["outputs"]]
+    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+    assert "GENERATED" not in json.dumps(outputs), "store notebooks that ran on Omniglot"
+    assert path.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_figures_say_what_they_show_and_where_they_come_from(path):
+    source = "\n".join("".join(cell["source"]) for cell in code(path))
+    calls = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    figures = [{k.arg for k in call.keywords} for call in calls if call.func.id in ("show", "picture")]
+    assert figures and all({"alt", "caption"} <= keywords for keywords in figures)
+    if "load_characters" in source:
+        assert all("data" in keywords for keywords in figures), "a figure from characters must declare generated ones"
+        numbers = [node for node in calls if node.func.id == "print" and "%" in ast.unparse(node).replace(":.0%", "")]
+        assert numbers, "no number is printed"
+
+
+def test_reptile_in_the_notebook_is_meta_train():
+    (reptile,) = functions("01", "reptile")
+    assert len(notebook_source("01", "reptile").splitlines()) <= 25
+    torch.manual_seed(0)
+    model = sine_mlp()
+    start = Learner.of(model)
+    inner = InnerLoop("sgd", lr=0.02, steps=5, batch_size=10)
+    expected = meta_train(
+        model, start, SineTasks(shots=50), inner, meta_iterations=30, meta_batch=1, epsilon=1.0,
+        generator=torch.Generator().manual_seed(3), adapt=adapt_one_by_one,
+    )  # fmt: skip
+    reptile(model, SineTasks(shots=50), torch.Generator().manual_seed(3), meta_iterations=30)
+    for name, p in model.named_parameters():
+        assert torch.allclose(p, expected.weights[name], atol=1e-6)
+        assert not torch.allclose(p, start.weights[name], atol=1e-4)
+
+
+def notebook_source(number, function):
+    (path,) = [p for p in NOTEBOOKS if p.name.startswith(number)]
+    (source,) = ["".join(cell["source"]) for cell in code(path) if f"def {function}(" in "".join(cell["source"])]
+    return source
+
+
+def test_nearest_neighbour_in_the_notebook_is_the_modules():
+    (nearest,) = functions("05", "nearest_neighbour")
+    images = torch.randint(2, (9, 6, 28, 28)).to(torch.uint8) * 255
+    batch = FewShotTasks(images, 4, 2, 3).sample(20, torch.Generator().manual_seed(0))
+    assert torch.equal(nearest(batch), evaluate.nearest_neighbour(batch))
+
+
+def test_the_notebooks_sampling_is_the_modules():
+    (sample_indices,) = functions("05", "sample_indices")
+    images = torch.zeros(9, 6, 28, 28, dtype=torch.uint8)
+    sample_indices.__globals__["generator"] = torch.Generator().manual_seed(4)
+    expected = FewShotTasks(images, 4, 2, 3).sample_indices(20, torch.Generator().manual_seed(4))
+    for a, b in zip(sample_indices(images, 20, 4, 5), expected, strict=True):
+        assert torch.equal(a, b)
