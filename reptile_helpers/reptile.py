@@ -163,7 +163,7 @@ def meta_train(
     learner = deepcopy(learner)
     phi = learner.weights
     outer = outer_optimizer(phi.values()) if outer_optimizer else None
-    for iteration in trange(meta_iterations, desc="meta-training", unit="meta-iteration"):
+    for iteration in trange(meta_iterations, desc="meta-training", unit="meta-iteration", mininterval=1):
         x, y, _, _ = tasks.sample(meta_batch, generator)
         adapted = adapt(model, learner, x, y, minibatches(*x.shape[:2], inner, generator), inner)
         if outer:
