@@ -10,7 +10,7 @@ from reptile_helpers.reptile import adapt_together, minibatches
 from reptile_helpers.tasks import TaskBatch
 
 MODES = ("transductive", "support + one query")
-TASKS_AT_ONCE = 8  # more would be slower: their weights no longer fit the cache. Results do not depend on it
+TASKS_AT_ONCE = 8  # bounds the memory: every task has weights of its own. Results do not depend on it
 
 
 @torch.no_grad()
