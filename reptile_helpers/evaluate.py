@@ -9,7 +9,7 @@ from reptile_helpers.models import forward_tasks
 from reptile_helpers.reptile import adapt_together, minibatches
 from reptile_helpers.tasks import TaskBatch
 
-MODES = ("transductive", "support + one query")
+MODES = ("transductive", "support + one query", "support only")
 TASKS_AT_ONCE = 8  # bounds the memory: every task has weights of its own. Results do not depend on it
 
 
@@ -19,36 +19,46 @@ def predict(model, weights, support_x, query_x, mode="transductive"):
 
     With batch norm an output depends on what else is in the batch:
     "transductive": all queries of a task in one batch, so that they help each other;
-    "support + one query": the support set and a single query in each batch, so that they cannot.
+    "support + one query": the support set and a single query in each batch, so that they cannot;
+    "support only": batch norm has the statistics of the support set, and no query changes them.
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(map(repr, MODES))}")
     if mode == "transductive":
         return forward_tasks(model, weights, query_x)
+    if mode == "support only":
+        shots = support_x.shape[1]
+        return forward_tasks(model, weights, torch.cat([support_x, query_x], dim=1), statistics_of=shots)[:, shots:]
     queries = query_x.split(1, dim=1)
     return torch.cat(
         [forward_tasks(model, weights, torch.cat([support_x, query], dim=1))[:, -1:] for query in queries], dim=1
     )
 
 
-def evaluate(model, learner, batch, inner, generator, mode="transductive"):
-    """One score per task of a TaskBatch, float [tasks]: adapt on the support set, predict the queries.
+def evaluate_modes(model, learner, batch, inner, generator, modes=MODES):
+    """Mode → one score per task of a TaskBatch, float [tasks]: adapt on the support set, predict the queries.
 
     The score is the share of correct labels, or for real targets the mean squared error.
     """
     order = minibatches(*batch.support_x.shape[:2], inner, generator)
-    scores = []
+    scores = {mode: [] for mode in modes}
     parts = range(0, len(order), TASKS_AT_ONCE)
     for start in tqdm(parts, desc="evaluation", leave=False, disable=len(parts) < 4):
         part = slice(start, start + TASKS_AT_ONCE)
         support_x, support_y, query_x, query_y = TaskBatch(*(tensor[part] for tensor in batch))
         weights = adapt_together(model, learner, support_x, support_y, order[part], inner).weights
-        output = predict(model, weights, support_x, query_x, mode)
-        if query_y.is_floating_point():
-            scores.append((output - query_y).square().flatten(1).mean(1))
-        else:
-            scores.append(accuracy(output.argmax(-1), query_y))
-    return torch.cat(scores)
+        for mode in modes:
+            output = predict(model, weights, support_x, query_x, mode)
+            if query_y.is_floating_point():
+                scores[mode].append((output - query_y).square().flatten(1).mean(1))
+            else:
+                scores[mode].append(accuracy(output.argmax(-1), query_y))
+    return {mode: torch.cat(parts) for mode, parts in scores.items()}
+
+
+def evaluate(model, learner, batch, inner, generator, mode="transductive"):
+    """One score per task, float [tasks], in one mode; see `evaluate_modes`."""
+    return evaluate_modes(model, learner, batch, inner, generator, [mode])[mode]
 
 
 def nearest_neighbour(batch):

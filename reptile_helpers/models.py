@@ -49,11 +49,12 @@ def glorot(model):
     return model
 
 
-def forward_tasks(model, weights, x):
+def forward_tasks(model, weights, x, statistics_of=None):
     """Run one network with different weights on each task: what `model` would do, once per task, as one program.
 
     model: an nn.Sequential of the layers used in this file. weights: name → tensor [tasks, *parameter shape].
     x: [tasks, examples, *input shape]. Returns [tasks, examples, outputs].
+    statistics_of: batch norm takes the statistics of only so many of the first examples (default: of all).
 
     Images of all tasks lie side by side as channels, [examples, tasks · channels, height, width]: then one grouped
     convolution does the convolutions of all tasks, and one batch norm normalizes each task's channels on their own.
@@ -66,7 +67,10 @@ def forward_tasks(model, weights, x):
         if isinstance(layer, nn.Conv2d):
             x = F.conv2d(x, weight.flatten(0, 1), bias.flatten(), layer.stride, layer.padding, groups=tasks)
         elif isinstance(layer, nn.BatchNorm2d):
-            x = F.batch_norm(x, None, None, weight.flatten(), bias.flatten(), training=True, eps=layer.eps)
+            variance, mean = (
+                torch.var_mean(x[:statistics_of], (0, 2, 3), correction=0) if statistics_of else (None, None)
+            )
+            x = F.batch_norm(x, mean, variance, weight.flatten(), bias.flatten(), mean is None, eps=layer.eps)
         elif isinstance(layer, nn.Flatten):
             x = x.reshape(examples, tasks, -1).transpose(0, 1)
         elif isinstance(layer, nn.Linear):

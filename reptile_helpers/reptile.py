@@ -147,7 +147,7 @@ def outer_gradient(phi, theta):
 
 def meta_train(
     model, learner, tasks, inner, *, meta_iterations, meta_batch, generator,
-    epsilon=1.0, outer_optimizer=None, adapt=adapt_together, callback=None,
+    epsilon=1.0, outer_optimizer=None, adapt=adapt_together, callback=None, start=0,
 ):  # fmt: skip
     """Reptile. Returns the meta-trained Learner; the one that was given, and the model's own parameters, stay as is.
 
@@ -156,6 +156,8 @@ def meta_train(
     epsilon: outer step size ε at the start, annealed linearly to 0. Or, instead of it, outer_optimizer: a function
     of the parameters, such as `partial(torch.optim.Adam, lr=0.001)`, whose optimizer takes the outer step.
     callback: called as `callback(iteration, learner)` after each meta-iteration, iteration = 1 … meta_iterations.
+    start: how many meta-iterations the learner has behind it, to go on with a run: the rest is then what it would have
+    been, if the generator is where it was. (The state of an outer optimizer is not kept.)
     """
     at_least_one(meta_iterations=meta_iterations, meta_batch=meta_batch)
     if not 0 < epsilon <= 1:
@@ -163,7 +165,10 @@ def meta_train(
     learner = deepcopy(learner)
     phi = learner.weights
     outer = outer_optimizer(phi.values()) if outer_optimizer else None
-    for iteration in trange(meta_iterations, desc="meta-training", unit="meta-iteration", mininterval=1):
+    for iteration in trange(
+        start, meta_iterations, initial=start, total=meta_iterations,
+        desc="meta-training", unit="meta-iteration", mininterval=1,
+    ):  # fmt: skip
         x, y, _, _ = tasks.sample(meta_batch, generator)
         adapted = adapt(model, learner, x, y, minibatches(*x.shape[:2], inner, generator), inner)
         if outer:

@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from reptile_helpers.evaluate import MODES, accuracy, evaluate, mean_and_interval, nearest_neighbour, predict
+from reptile_helpers.evaluate import (
+    MODES,
+    accuracy,
+    evaluate,
+    evaluate_modes,
+    mean_and_interval,
+    nearest_neighbour,
+    predict,
+)
 from reptile_helpers.models import forward_tasks, omniglot_cnn, sine_mlp
 from reptile_helpers.reptile import InnerLoop, Learner, minibatches
 from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
@@ -57,6 +65,7 @@ def test_evaluation_of_many_tasks_is_that_of_each(monkeypatch):
         assert torch.allclose(error, together[task], rtol=1e-5)
 
 
+@torch.no_grad()
 def test_modes_differ_in_what_shares_a_batch():
     torch.manual_seed(0)
     model = omniglot_cnn(4)
@@ -69,13 +78,42 @@ def test_modes_differ_in_what_shares_a_batch():
         for query in range(4):
             x = torch.cat([batch.support_x[task], batch.query_x[task, query : query + 1]])
             assert torch.allclose(single[task, query], model(x)[-1], atol=1e-5)
-    # In the second mode other queries must not matter; in the first they do.
+    # The third mode against batch norm with running statistics that are those of the support set.
+    support_only = predict(model, weights, batch.support_x, batch.query_x, "support only")
+    for layer in model:
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.register_forward_pre_hook(keep_statistics)
+    for task in range(3):
+        model(batch.support_x[task])
+        expected = batch.query_x[task]
+        for layer in model:
+            if isinstance(layer, nn.BatchNorm2d):
+                expected = nn.functional.batch_norm(
+                    expected, layer.seen.mean((0, 2, 3)), layer.seen.var((0, 2, 3), correction=0),
+                    layer.weight, layer.bias, eps=layer.eps,
+                )  # fmt: skip
+            else:
+                expected = layer(expected)
+        assert torch.allclose(support_only[task], expected, atol=1e-4)
+    # In the second and third mode other queries must not matter; in the first they do.
     changed = batch.query_x.clone()
     changed[:, 1:] = 1 - changed[:, 1:]
-    assert torch.allclose(
-        predict(model, weights, batch.support_x, changed, "support + one query")[:, 0], single[:, 0], atol=1e-5
-    )
+    for mode, output in (("support + one query", single), ("support only", support_only)):
+        assert torch.allclose(predict(model, weights, batch.support_x, changed, mode)[:, 0], output[:, 0], atol=1e-5)
     assert not torch.allclose(predict(model, weights, batch.support_x, changed)[:, 0], together[:, 0], atol=1e-3)
+
+
+def keep_statistics(layer, arguments):
+    layer.seen = arguments[0]
+
+
+def test_all_modes_from_one_adaptation():
+    torch.manual_seed(0)
+    model, batch = omniglot_cnn(5), FewShotTasks(easy_images(), 5, 2, 3).sample(9, seeded())
+    together = evaluate_modes(model, Learner.of(model), batch, ADAM, seeded())
+    assert list(together) == list(MODES)
+    for mode, scores in together.items():
+        assert torch.equal(scores, evaluate(model, Learner.of(model), batch, ADAM, seeded(), mode))
 
 
 def test_carried_moments_are_where_a_task_starts():

@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -55,13 +56,14 @@ NETWORKS = [
 @pytest.mark.parametrize("network, tasks", NETWORKS, ids=["sine", "omniglot", "article"])
 def test_together_is_one_by_one(float64, network, tasks, inner):
     model = network()
-    run = partial(meta_train, model, Learner.of(model), tasks, inner, meta_iterations=3, meta_batch=2)
+    iterations = 2 if network is NETWORKS[2][0] else 20  # the article's network takes a second for each
+    run = partial(meta_train, model, Learner.of(model), tasks, inner, meta_iterations=iterations, meta_batch=2)
     alone, together = (run(generator=seeded(), adapt=adapt) for adapt in (adapt_one_by_one, adapt_together))
-    assert alone.adam_steps == together.adam_steps == {SGD: 0, ADAM: 15, FRESH: 5}[inner]
+    assert alone.adam_steps == together.adam_steps == {SGD: 0, ADAM: 5 * iterations, FRESH: 5}[inner]
     for name, p in alone.weights.items():
         # The true gradient of a bias in front of batch norm is zero, and Adam turns its rounding noise into steps.
         noise = network is NETWORKS[1][0] and name in ("0.bias", "3.bias", "6.bias", "9.bias")
-        assert torch.allclose(p, together.weights[name], rtol=0, atol=1e-6 if noise else 1e-10), name
+        assert torch.allclose(p, together.weights[name], rtol=0, atol=1e-5 if noise else 1e-9), name
         assert torch.allclose(alone.second_moment[name], together.second_moment[name], rtol=1e-9, atol=1e-12), name
 
 
@@ -169,6 +171,23 @@ def test_any_outer_optimizer():
         assert torch.allclose(step.weights[name], sgd.weights[name], atol=1e-6)
         step_of_adam = 0.01 * (step.weights[name] - p).sign()  # its first step, but where the gradient is almost zero
         assert ((adam.weights[name] - p - step_of_adam).abs() < 1e-3).float().mean() > 0.95
+
+
+def test_a_run_in_two_parts_is_the_whole(float64):
+    """The second part goes on with the learner, the generator and the iteration of the first: the same bits."""
+    model, generator, parts = sine_mlp(), seeded(), []
+    run = partial(meta_train, model, tasks=SineTasks(shots=50), inner=ADAM, meta_iterations=20, meta_batch=2)
+
+    def keep(iteration, learner):
+        if iteration == 7:
+            parts.append((deepcopy(learner), generator.get_state()))
+
+    whole = run(learner=Learner.of(model), generator=generator, callback=keep)
+    learner, state = parts[0]
+    again = run(learner=learner, generator=generator.set_state(state), start=7)
+    assert all(torch.equal(p, again.weights[name]) for name, p in whole.weights.items())
+    assert all(torch.equal(v, again.second_moment[name]) for name, v in whole.second_moment.items())
+    assert whole.adam_steps == again.adam_steps == 100
 
 
 def test_callback_counts_and_sees_the_learner():

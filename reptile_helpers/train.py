@@ -1,0 +1,234 @@
+"""Long meta-training runs that can be stopped at any moment: python -m reptile_helpers.train --help
+
+The newest state is always in RUN_DIR/checkpoint.pt. The same command, started again, goes on from there, and ends with
+the same bits as a run that was never stopped (on the same machine, with the same number of threads).
+"""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from reptile_helpers.characters import GENERATED, OMNIGLOT, SETS, Characters, load_characters, with_rotations
+from reptile_helpers.checkpoint import learner_of, load_checkpoint, save_checkpoint
+from reptile_helpers.evaluate import evaluate, evaluate_modes, mean_and_interval
+from reptile_helpers.generated import generate_characters
+from reptile_helpers.models import omniglot_cnn, sine_mlp
+from reptile_helpers.reptile import InnerLoop, Learner, meta_train
+from reptile_helpers.tasks import FewShotTasks, SineTasks
+
+# The authors' settings (openai/supervised-reptile, in its README and its sine example). Test: (batch_size, steps).
+RECIPES = {
+    "5-way": {
+        "optimizer": "adam", "lr": 1e-3, "inner_batch": 10, "inner_steps": 5, "shots": 10,
+        "meta_batch": 5, "epsilon": 1.0, "iterations": 100_000, "test_batch": 5, "test_steps": 50,
+    },
+    "20-way": {
+        "optimizer": "adam", "lr": 5e-4, "inner_batch": 20, "inner_steps": 10, "shots": 10,
+        "meta_batch": 5, "epsilon": 1.0, "iterations": 200_000, "test_batch": 10, "test_steps": 50,
+    },
+    "sine": {
+        "optimizer": "sgd", "lr": 0.02, "inner_batch": 10, "inner_steps": 5, "shots": 50,
+        "meta_batch": 1, "epsilon": 0.1, "iterations": 30_000, "test_batch": 10, "test_steps": 32,
+    },
+}  # fmt: skip
+CURVE_POINTS = 50
+
+
+def configuration(data, ways=None, seed=0, **changes):
+    """What a run is: the authors' recipe for this data and these ways, with changes. A dict of plain values."""
+    if data not in ("omniglot", "generated", "sine"):
+        raise ValueError(f"data is {data!r}; it must be omniglot, generated or sine")
+    if (data == "sine") != (ways is None) or ways not in (None, 5, 20):
+        raise ValueError(f"ways is {ways!r} for {data}; it must be 5 or 20 for characters, and nothing for sine waves")
+    recipe = RECIPES["sine" if ways is None else f"{ways}-way"]
+    unknown = [name for name in changes if name not in recipe]
+    if unknown:
+        raise ValueError(f"{unknown[0]} is no setting; there are {', '.join(recipe)}")
+    return {"data": data, "ways": ways, "seed": seed} | recipe | changes
+
+
+def find_characters(config):
+    if config["data"] == "sine":
+        return None
+    if config["data"] == "generated":
+        return Characters(generate_characters(), [f"Generated/{n}" for n in range(sum(SETS.values()))], GENERATED)
+    characters = load_characters()
+    if characters.name != OMNIGLOT:
+        raise FileNotFoundError("Omniglot is neither here nor can it be downloaded; data could be generated instead.")
+    return characters
+
+
+def test_tasks(config, characters, shots, tasks, generator):
+    """A TaskBatch of test tasks: new waves, or characters of the test classes with one query per class."""
+    if characters is None:
+        return SineTasks(shots=shots).sample(tasks, generator)
+    images = characters.images[characters.paper_split()[1]].to(generator.device)
+    return FewShotTasks(images, config["ways"], shots).sample(tasks, generator)
+
+
+def inner_loops(config):
+    """The InnerLoop of meta-training, and that of the test."""
+    return (
+        InnerLoop(config["optimizer"], config["lr"], config["inner_steps"], config["inner_batch"]),
+        InnerLoop(config["optimizer"], config["lr"], config["test_steps"], config["test_batch"]),
+    )
+
+
+@contextmanager
+def stop_requests():
+    """A list that is empty until somebody asks the process to stop: Ctrl-C, Jupyter's stop button, `kill`.
+
+    Python's usual KeyboardInterrupt could come in the middle of an outer step, and half a step must not be saved.
+    """
+    requests = []
+    before = {s: signal.signal(s, lambda number, _: requests.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requests
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train(config, run_dir, device="cpu", checkpoint_seconds=180):
+    """Meta-train as `configuration` says, or go on from `run_dir`/checkpoint.pt. Returns the checkpoint at the end.
+
+    A checkpoint is written every `checkpoint_seconds`, at the end, and on Ctrl-C, which then raises KeyboardInterrupt.
+    The curve in it has 50 points: accuracy (or squared error) on 200 test tasks, 1-shot (or ten points), transductive,
+    after as many inner steps as in meta-training. It is there to be looked at; nothing is chosen by it.
+
+    Raises ValueError if the checkpoint there is damaged, or of another configuration; nothing is overwritten then.
+    """
+    path = Path(run_dir) / "checkpoint.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for half_written in path.parent.glob(f".{path.name}-*"):  # a killed process leaves one behind
+        half_written.unlink()
+    characters = find_characters(config)
+    torch.manual_seed(config["seed"])
+    model = (sine_mlp() if characters is None else omniglot_cnn(config["ways"])).to(device)
+    generator = torch.Generator(device).manual_seed(config["seed"])
+    if path.exists():
+        state = load_checkpoint(path)
+        different = [name for name in config if state["configuration"].get(name) != config[name]]
+        if different or len(state["configuration"]) != len(config):
+            said = ", ".join(f"{name} {state['configuration'].get(name)} (now {config[name]})" for name in different)
+            raise ValueError(f"{path} belongs to another run: {said}. Choose another folder, or delete this one.")
+        generator.set_state(state["generator"])
+    else:
+        train_classes, test_classes = characters.paper_split() if characters else torch.empty(2, 0, dtype=torch.int64)
+        learner = Learner.of(model)
+        state = {
+            "phi": learner.weights, "second_moment": learner.second_moment, "adam_steps": 0,
+            "train_classes": train_classes, "test_classes": test_classes,
+            "configuration": config, "iteration": 0, "generator": generator.get_state(), "curve": [], "seconds": 0.0,
+        }  # fmt: skip
+    learner = learner_of(state)
+    for tensors in (learner.weights, learner.second_moment):
+        tensors.update({name: tensor.to(device) for name, tensor in tensors.items()})
+
+    if characters is None:
+        tasks = SineTasks(shots=config["shots"])
+    else:
+        images = with_rotations(characters.images[state["train_classes"]]).to(device)
+        tasks = FewShotTasks(images, config["ways"], config["shots"])
+    seeded = torch.Generator(device).manual_seed
+    watched = test_tasks(config, characters, 1 if characters else 10, 200, seeded(7))
+    inner, _ = inner_loops(config)
+    point_every = -(-config["iterations"] // CURVE_POINTS)
+    start, seconds = time.perf_counter(), state["seconds"]
+    last_saved = start
+
+    def after(iteration, learner):
+        nonlocal last_saved
+        if iteration % point_every == 0 or iteration == config["iterations"]:
+            scores = evaluate(model, learner, watched, inner, seeded(0))
+            state["curve"].append((iteration, *mean_and_interval(scores)))
+        now = time.perf_counter()
+        if requests or iteration == config["iterations"] or now - last_saved >= checkpoint_seconds:
+            last_saved = now
+            state.update(
+                phi=learner.weights, second_moment=learner.second_moment, adam_steps=learner.adam_steps,
+                iteration=iteration, generator=generator.get_state(), seconds=seconds + now - start,
+            )  # fmt: skip
+            save_checkpoint(path, state)
+        if requests and iteration < config["iterations"]:
+            raise KeyboardInterrupt(f"stopped after {iteration} meta-iterations; the same call goes on from there")
+
+    with stop_requests() as requests:
+        meta_train(
+            model, learner, tasks, inner, meta_iterations=config["iterations"], meta_batch=config["meta_batch"],
+            epsilon=config["epsilon"], generator=generator, callback=after, start=state["iteration"],
+        )  # fmt: skip
+    return load_checkpoint(path)
+
+
+def test(state, tasks, device="cpu", seed=77):
+    """What a checkpoint is worth, as a dict for JSON: mean and half-width of the 95 % interval over new tasks.
+
+    Omniglot: {"1-shot": {mode: [mean, half-width]}, "5-shot": …}, shares of right answers; sine: squared error.
+    """
+    config = state["configuration"]
+    characters = find_characters(config)
+    model = (sine_mlp() if characters is None else omniglot_cnn(config["ways"])).to(device)
+    learner = learner_of(state)
+    generator = torch.Generator(device).manual_seed(seed)
+    results = {}
+    for shots in (1, 5) if characters else (10,):
+        modes = None
+        parts = [min(500, tasks - done) for done in range(0, tasks, 500)]  # 10,000 tasks at once would take 1 GB
+        for part in parts:
+            batch = test_tasks(config, characters, shots, part, generator)
+            scores = evaluate_modes(model, learner, batch, inner_loops(config)[1], generator)
+            modes = scores if modes is None else {mode: torch.cat([modes[mode], scores[mode]]) for mode in scores}
+        results[f"{shots}-shot"] = {mode: mean_and_interval(values) for mode, values in modes.items()}
+    return results
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m reptile_helpers.train", description=__doc__)
+    parser.add_argument("--data", required=True, choices=["omniglot", "generated", "sine"])
+    parser.add_argument("--ways", type=int, choices=[5, 20], help="for omniglot and generated")
+    parser.add_argument("--run-dir", required=True, help="the folder for checkpoint.pt and results.json")
+    parser.add_argument("--seed", type=int, default=0)
+    for name, kind in (("iterations", int), ("meta_batch", int), ("lr", float), ("epsilon", float)):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="default: the paper's recipe")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--checkpoint-seconds", type=float, default=180)
+    parser.add_argument("--test-tasks", type=int, default=1000, help="at the end; 0: no test; the paper has 10,000")
+    options = parser.parse_args(arguments)
+    changes = {name: getattr(options, name) for name in ("iterations", "meta_batch", "lr", "epsilon")}
+    try:
+        config = configuration(
+            options.data, options.ways, options.seed, **{k: v for k, v in changes.items() if v is not None}
+        )
+        state = train(config, options.run_dir, options.device, options.checkpoint_seconds)
+        if options.test_tasks:
+            report = {
+                "configuration": config,
+                "meta-training": {"seconds": round(state["seconds"]), "machine": machine(options.device)},
+                "test": {
+                    "tasks": options.test_tasks,
+                    "seed": 77,
+                    "results": test(state, options.test_tasks, options.device),
+                },
+            }
+            Path(options.run_dir, "results.json").write_text(json.dumps(report, indent=1) + "\n")
+            print(json.dumps(report["test"], indent=1))
+    except KeyboardInterrupt as stopped:
+        sys.exit(str(stopped))
+    except (ValueError, OSError) as problem:
+        parser.error(str(problem))
+
+
+def machine(device):
+    name = torch.cuda.get_device_name(device) if device != "cpu" else f"{torch.get_num_threads()} CPU threads"
+    return f"{name}, torch {torch.__version__}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from reptile_helpers.checkpoint import load_checkpoint, load_pretrained, save_checkpoint
+from reptile_helpers.models import omniglot_cnn
+
+
+def state():
+    weights = {"w": torch.randn(3, 2), "b": torch.randn(3)}
+    return {
+        "phi": weights, "second_moment": {name: p.square() for name, p in weights.items()}, "adam_steps": 5,
+        "train_classes": torch.arange(4), "test_classes": torch.arange(4, 6), "configuration": {"lr": 0.1},
+        "iteration": 3, "generator": torch.Generator().get_state(), "curve": [(1, 0.5, 0.1)], "seconds": 1.5,
+    }  # fmt: skip
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    saved, path = state(), tmp_path / "checkpoint.pt"
+    save_checkpoint(path, saved)
+    loaded = load_checkpoint(path)
+    assert list(loaded) == list(saved) and list(loaded["phi"]) == ["w", "b"]
+    for key in ("phi", "second_moment"):
+        assert all(torch.equal(loaded[key][name], saved[key][name]) for name in saved[key])
+    assert torch.equal(loaded["generator"], saved["generator"]) and loaded["curve"] == saved["curve"]
+    assert os.listdir(tmp_path) == ["checkpoint.pt"]
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, state() | {"iteration": 1})
+    with pytest.raises(Exception, match="pickle"):
+        save_checkpoint(path, state() | {"curve": lambda: None})
+    assert load_checkpoint(path)["iteration"] == 1
+    assert os.listdir(tmp_path) == ["checkpoint.pt"]
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch exploded",)
+
+
+def test_damaged_foreign_and_dangerous_files_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("checkpoint.pt")
+    with pytest.raises(FileNotFoundError, match="There is no checkpoint checkpoint.pt"):
+        load_checkpoint(path)
+    save_checkpoint(path, state())
+    good = path.read_bytes()
+    (data,) = [i for i in zipfile.ZipFile(path).infolist() if i.filename.endswith("data/0")]
+    flipped = bytearray(good)
+    flipped[good.index(state_bytes(path, data))] ^= 1
+    for damaged in (b"", good[: len(good) // 2], good[:-1], b"hello", bytes(flipped)):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="checkpoint.pt is damaged"):
+            load_checkpoint(path)
+    torch.save(Bomb(), path)
+    with pytest.raises(ValueError, match="is damaged, or is not a checkpoint"):
+        load_checkpoint(path)
+    assert not Path("exploded").exists()
+    for foreign in (
+        [1, 2],
+        {"phi": {}},
+        state() | {"adam_steps": "5"},
+        state() | {"second_moment": {"w": torch.ones(1)}},
+    ):
+        torch.save(foreign, path)
+        with pytest.raises(ValueError, match="is not a checkpoint of reptile_helpers"):
+            load_checkpoint(path)
+
+
+def state_bytes(path, member):
+    return zipfile.ZipFile(path).read(member)
+
+
+def test_pretrained():
+    state = load_pretrained("omniglot_5way")
+    model = omniglot_cnn(5)
+    assert [(name, p.shape) for name, p in model.named_parameters()] == [(n, p.shape) for n, p in state["phi"].items()]
+    assert state["iteration"] == state["configuration"]["iterations"]
+    assert len(state["train_classes"]) == 1200 and len(state["test_classes"]) == 423
+    assert sorted(torch.cat([state["train_classes"], state["test_classes"]]).tolist()) == list(range(1623))
+    with pytest.raises(ValueError, match="name is 'omniglot'; it must be one of omniglot_5way"):
+        load_pretrained("omniglot")

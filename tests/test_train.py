@@ -1,0 +1,144 @@
+"""Long runs: the recipe, resuming bit for bit after any death, and what is refused."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from reptile_helpers import train as module
+from reptile_helpers.checkpoint import load_checkpoint
+from reptile_helpers.train import configuration, main, train
+
+
+def test_the_papers_recipe():
+    five, twenty = configuration("omniglot", 5), configuration("omniglot", 20)
+    assert (five["iterations"], twenty["iterations"]) == (100_000, 200_000)
+    assert (five["lr"], five["inner_batch"], five["inner_steps"], five["test_batch"]) == (1e-3, 10, 5, 5)
+    assert (twenty["lr"], twenty["inner_batch"], twenty["inner_steps"], twenty["test_batch"]) == (5e-4, 20, 10, 10)
+    for recipe in (five, twenty):
+        assert (recipe["shots"], recipe["meta_batch"], recipe["epsilon"], recipe["test_steps"]) == (10, 5, 1.0, 50)
+
+
+@pytest.mark.parametrize(
+    "arguments, changes, message",
+    [
+        (("mnist",), {}, "data is 'mnist'; it must be omniglot, generated or sine"),
+        (("omniglot",), {}, "ways is None for omniglot; it must be 5 or 20"),
+        (("omniglot", 7), {}, "ways is 7 for omniglot"),
+        (("sine", 5), {}, "ways is 5 for sine; .* nothing for sine waves"),
+        (("sine",), {"learning_rate": 1}, "learning_rate is no setting; there are optimizer, lr"),
+    ],
+)
+def test_a_wrong_configuration_is_named(arguments, changes, message):
+    with pytest.raises(ValueError, match=message):
+        configuration(*arguments, **changes)
+
+
+def same(a, b):
+    return all(torch.equal(a[part][n], b[part][n]) for part in ("phi", "second_moment") for n in a["phi"])
+
+
+COMMAND = ["--data", "sine", "--iterations", "600", "--checkpoint-seconds", "0", "--test-tasks", "0", "--device", "cpu"]
+
+
+def start(folder):
+    command = [sys.executable, "-m", "reptile_helpers.train", *COMMAND, "--run-dir", str(folder)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def modified(path):
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def test_killed_at_random_moments_and_started_again(tmp_path):
+    """With a checkpoint after every meta-iteration, kills hit its writing, too."""
+    main([*COMMAND, "--run-dir", str(tmp_path / "undisturbed")])
+    path, chance = tmp_path / "killed" / "checkpoint.pt", random.Random(0)
+    reached = []
+    for _ in range(5):
+        before = modified(path)
+        process = start(path.parent)
+        while modified(path) == before and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.2))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, process.stderr.read()
+        reached.append(load_checkpoint(path)["iteration"])
+    assert 0 < reached[0] < reached[-1] < 600 and reached == sorted(reached)
+    assert start(path.parent).wait() == 0
+    undisturbed, killed = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("undisturbed", "killed"))
+    assert killed["iteration"] == 600 and killed["curve"] == undisturbed["curve"] and len(killed["curve"]) == 50
+    assert same(undisturbed, killed)
+    assert os.listdir(path.parent) == ["checkpoint.pt"]
+
+
+def test_stopped_by_ctrl_c_and_started_again(tmp_path, monkeypatch):
+    """SIGINT in the middle of a meta-iteration: it is finished and saved, and the rest is as if nothing had been."""
+    config = configuration("sine", iterations=60)
+    undisturbed = train(config, tmp_path / "undisturbed")
+
+    def interrupted(*arguments):
+        interrupted.calls += 1
+        if interrupted.calls == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        return sample(*arguments)
+
+    interrupted.calls = 0
+    sample = module.SineTasks.sample
+    monkeypatch.setattr(module.SineTasks, "sample", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="stopped after 19 meta-iterations; the same call goes on from there"):
+        train(config, tmp_path / "stopped", checkpoint_seconds=1e9)
+    assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C must work again as before"
+    assert load_checkpoint(tmp_path / "stopped" / "checkpoint.pt")["iteration"] == 19
+    assert same(train(config, tmp_path / "stopped"), undisturbed)
+
+
+def test_another_run_is_not_overwritten(tmp_path):
+    train(configuration("sine", iterations=5), tmp_path)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(ValueError, match=r"belongs to another run: epsilon 0.1 \(now 0.5\), iterations 5 \(now 6\)"):
+        train(configuration("sine", iterations=6, epsilon=0.5), tmp_path)
+    with pytest.raises(SystemExit):
+        main(["--data", "sine", "--iterations", "5", "--seed", "1", "--run-dir", str(tmp_path)])
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    (tmp_path / "checkpoint.pt").write_bytes(before[:-100])
+    with pytest.raises(ValueError, match="is damaged"):
+        train(configuration("sine", iterations=5), tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before[:-100]
+
+
+def test_a_finished_run_is_tested_and_not_trained_again(tmp_path, capsys):
+    command = [*COMMAND[:2], "--iterations", "30", "--test-tasks", "20", "--run-dir", str(tmp_path), "--device", "cpu"]
+    main(command)
+    first = (tmp_path / "checkpoint.pt").read_bytes()
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["configuration"] == configuration("sine", iterations=30)
+    assert set(results["test"]["results"]["10-shot"]) == set(module.evaluate_modes.__defaults__[0])
+    main(command)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == first
+    assert json.loads((tmp_path / "results.json").read_text())["test"] == results["test"]
+
+
+def test_omniglot_that_is_not_there_is_not_replaced(tmp_path, monkeypatch):
+    generated = module.find_characters(configuration("generated", 5))
+    assert generated.generated
+    monkeypatch.setattr(module, "load_characters", lambda: generated)
+    with pytest.raises(FileNotFoundError, match="Omniglot is neither here nor can it be downloaded"):
+        train(configuration("omniglot", 5), tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+def test_characters(tmp_path):
+    state = train(configuration("generated", 5, iterations=2, meta_batch=1, inner_steps=2, inner_batch=5), tmp_path)
+    assert state["adam_steps"] == 4 and [point[0] for point in state["curve"]] == [1, 2]
+    assert len(state["train_classes"]) == 1200 and len(state["test_classes"]) == 423
+    results = module.test(state | {"configuration": state["configuration"] | {"test_steps": 2}}, 10)
+    assert set(results) == {"1-shot", "5-shot"}
+    assert all(0 <= mean <= 1 for modes in results.values() for mean, _ in modes.values())
