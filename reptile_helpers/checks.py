@@ -1,8 +1,13 @@
 """Checks for the exercises: each tries the learner's function on random cases, and says what is missing."""
 
+import math
+import os
+import tempfile
 from functools import wraps
+from pathlib import Path
 
 import torch
+from torch.nn import functional as F
 
 
 class NotAttempted(Exception):
@@ -235,3 +240,299 @@ def one_query_batches(f):
             require(
                 torch.equal(result[q, -1], query_x[q]), f"row {q} should end with query {q}, and hold no other query"
             )
+
+
+@exercise
+def linear_tasks(f):
+    for tasks, examples, inputs, outputs in ((3, 4, 2, 5), (2, 2, 2, 2), (1, 6, 3, 1)):
+        x, weight = torch.randn(tasks, examples, inputs), torch.randn(tasks, outputs, inputs)
+        bias = torch.randn(tasks, outputs)
+        result = f(x, weight, bias)
+        shape = [tasks, examples, outputs]
+        require(list(result.shape) == shape, f"the result should be {shape}, not {list(result.shape)}")
+        expected = torch.stack([F.linear(x[t], weight[t], bias[t]) for t in range(tasks)])
+        without_bias = expected - bias[:, None]
+        require(not torch.allclose(result, without_bias, atol=1e-5), "the bias is missing")
+        require(
+            torch.allclose(result, expected, atol=1e-5), "some task did not get its own weight: compare with F.linear"
+        )
+
+
+@exercise
+def conv_tasks(f):
+    for tasks, examples, channels, filters in ((3, 4, 2, 5), (2, 2, 2, 2), (1, 6, 3, 1)):
+        x, weight = torch.randn(tasks, examples, channels, 6, 7), torch.randn(tasks, filters, channels, 3, 3)
+        bias = torch.randn(tasks, filters)
+        result = f(x, weight, bias)
+        shape = [tasks, examples, filters, 6, 7]
+        require(list(result.shape) == shape, f"the result should be {shape}, not {list(result.shape)}")
+        expected = torch.stack([F.conv2d(x[t], weight[t], bias[t], padding=1) for t in range(tasks)])
+        require(not torch.allclose(result, expected - bias[:, None, :, None, None], atol=1e-4), "the bias is missing")
+        require(
+            torch.allclose(result, expected, atol=1e-4),
+            f"with {tasks} tasks of {examples} examples the shape is right, but not the numbers: "
+            "are tasks and examples swapped with transpose, not reshape?",
+        )
+
+
+@exercise
+def loss_tasks(f):
+    for tasks, examples, ways in ((3, 4, 5), (1, 5, 2)):
+        logits = torch.randn(tasks, examples, ways, dtype=torch.float64, requires_grad=True)
+        y = torch.randint(ways, (tasks, examples))
+        loss = f(logits, y)
+        require(
+            isinstance(loss, torch.Tensor) and loss.dim() == 0 and loss.requires_grad,
+            "return one number that backward() can start from: a tensor without dimensions",
+        )
+        (g,) = torch.autograd.grad(loss, logits)
+        for t in range(tasks):
+            alone = logits[t].detach().requires_grad_()
+            (own,) = torch.autograd.grad(F.cross_entropy(alone, y[t]), alone)
+            require(
+                tasks == 1 or not close(tasks * g[t], own),
+                f"every gradient is {tasks} times too small: that is the mean over the {tasks} tasks, not their sum",
+            )
+            require(
+                not close(g[t], examples * own),
+                f"every gradient is {examples} times too large: a task's loss is the mean over its examples",
+            )
+            require(close(g[t], own), f"the gradient of task {t} is not that of its own mean cross-entropy")
+
+
+@exercise
+def batch_norm(f):
+    for examples, n, channels in ((6, 5, 3), (4, 4, 2), (7, 2, 1)):
+        x = 3 + 2 * torch.randn(examples, channels, 4, 5, dtype=torch.float64)
+        gamma, beta = torch.randn(2, channels, dtype=torch.float64)
+        result = f(x, n, gamma, beta)
+        require(result.shape == x.shape, f"the shape should stay {list(x.shape)}, not {list(result.shape)}")
+
+        def expected(of, correction=0, eps=1e-3, x=x, gamma=gamma, beta=beta):
+            variance, mean = torch.var_mean(of, (0, 2, 3), correction=correction, keepdim=True)
+            return (x - mean) / (variance + eps).sqrt() * gamma[:, None, None] + beta[:, None, None]
+
+        require(n == examples or not close(result, expected(x)), "only the first n examples should give the statistics")
+        require(not close(result, expected(x[:n], correction=1)), "the variance should divide by the number of values")
+        require(not close(result, expected(x[:n], eps=0)), "eps is missing under the root")
+        require(close(result, expected(x[:n])), "that is not γ · (x − μ) / √(σ² + ε) + β, channel by channel")
+
+
+@exercise
+def paired(f):
+    for count in (10, 300):
+        a = torch.randn(count, dtype=torch.float64)
+        b = a + 0.5 + 0.1 * torch.randn(count, dtype=torch.float64)
+        result = f(a, b)
+        require(
+            isinstance(result, tuple | list) and len(result) == 2, "return two numbers, the mean and the half-width"
+        )
+        require(not close(-result[0], (a - b).mean()), "the sign is wrong: a positive number means that a is better")
+        require(close(result[0], (a - b).mean()), "the first number should be the mean of a − b")
+        apart = 1.96 * ((a.var() + b.var()) / count).sqrt()
+        require(not close(result[1], apart), "that treats a and b as measured on different tasks; use the differences")
+        half = 1.96 * (a - b).std() / count**0.5
+        require(
+            close(result[1], half) or close(result[1], 1.96 * (a - b).std(correction=0) / count**0.5),
+            "the half-width should be 1.96 standard errors of the differences",
+        )
+
+
+@exercise
+def with_query(f):
+    for n, channels in ((5, 3), (25, 2), (1, 1)):
+        images = torch.randn(n + 1, channels, 6, 6, dtype=torch.float64) + torch.randn(n + 1, channels, 1, 1).double()
+        var_s, mean_s = torch.var_mean(images[:n], (0, 2, 3), correction=0)
+        var_q, mean_q = torch.var_mean(images[n:], (0, 2, 3), correction=0)
+        result = f(mean_s, var_s, n, mean_q, var_q)
+        require(isinstance(result, tuple | list) and len(result) == 2, "return two tensors, the mean and the variance")
+        variance, mean = torch.var_mean(images, (0, 2, 3), correction=0)
+        require(
+            n == 1 or not close(result[0], (mean_s + mean_q) / 2), f"the support set has {n} images, the query is one"
+        )
+        require(close(result[0], mean), "the mean should be the weighted mean over n + 1 images")
+        require(
+            not close(result[1], (n * var_s + var_q) / (n + 1)),
+            "a mean of variances forgets that support set and query have different means",
+        )
+        require(close(result[1], variance), "that is not the variance of the n + 1 images; is it E[x²] − μ²?")
+
+
+@exercise
+def needed_tasks(f):
+    for spread, half in ((7.0, 0.5), (0.3, 0.01), (20.0, 3.0)):
+        n, expected = f(spread, half), math.ceil((1.96 * spread / half) ** 2)
+        require(n == int(n), f"{n} is not a whole number of tasks")
+        require(n != math.ceil((spread / half) ** 2), "that is for one standard error; a 95 % interval takes 1.96")
+        require(n != math.ceil(1.96 * spread / half), "the half-width shrinks with the root of n: is a square missing?")
+        require(
+            1.96 * spread / n**0.5 <= half, f"with {n} tasks the half-width is {1.96 * spread / n**0.5:.4f}, not {half}"
+        )
+        require(n == expected, f"{n} is enough for a half-width of {half}, but {expected} is, too")
+
+
+@exercise
+def write_atomically(f):
+    def failing(file):
+        file.write(b"half of the new")
+        file.flush()
+        raise OSError("disk full")
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "state.bin")
+        for content in (b"old", b"new"):
+            f(path, lambda file, content=content: file.write(content))
+            require(
+                path.exists() and path.read_bytes() == content, "after a write that went well, path is not the new file"
+            )
+            require(os.listdir(folder) == ["state.bin"], f"something is left in the folder: {os.listdir(folder)}")
+        try:
+            f(path, failing)
+        except OSError:
+            failed = True
+        else:
+            failed = False
+        require(path.exists(), "write failed, and now even the old file is gone")
+        require(
+            path.read_bytes() == b"new", f"write failed, and path holds {path.read_bytes()} instead of the old bytes"
+        )
+        require(failed, "write failed, but the caller was not told")
+
+        def look(file):
+            require(path.read_bytes() == b"new", "while write is at work, path should still hold the old bytes")
+            file.write(b"newest")
+
+        f(path, look)
+
+
+@exercise
+def running_mean(f):
+    phis = torch.randn(6, 3, 2, dtype=torch.float64)
+    mean = phis[0].clone()
+    for n in range(2, 7):
+        before, phi = mean.clone(), phis[n - 1].clone()
+        result = f(mean, phi, n)
+        require(torch.equal(mean, before) and torch.equal(phi, phis[n - 1]), "a tensor that was given has changed")
+        require(
+            n == 2 or not close(result, (before + phi) / 2),
+            "old mean and new tensor should not count the same: n − 1 to 1",
+        )
+        require(not close(result, before + (phi - before) / (n + 1)), "n counts the new tensor already")
+        require(close(result, phis[:n].mean(0)), f"that is not the mean of the {n} tensors")
+        mean = result
+
+
+@exercise
+def steps_needed(f):
+    for alpha, length, rest in ((0.1, 2.0, 0.01), (0.2, 0.7, 0.1), (0.05, 1.3, 0.5)):
+        k, left = f(alpha, length, rest), 1 - alpha * length**2
+        require(k == int(k), f"{k} is not a whole number of steps")
+        wrong = math.ceil(math.log(rest) / math.log(1 - alpha * length))
+        require(k != wrong, "the share left after a step is 1 − α |a|², with the square of the length")
+        require(left**k <= rest, f"after {k} steps {left**k:.3f} of the distance is left, more than {rest}")
+        require(
+            left ** (k - 1) > rest, f"{k} steps are more than needed: after {k - 1} only {left ** (k - 1):.3f} is left"
+        )
+
+
+@exercise
+def nearest_point(f):
+    for tasks, weights in ((5, 2), (9, 4), (20, 3)):
+        A, b = torch.randn(tasks, weights, dtype=torch.float64), torch.randn(tasks, dtype=torch.float64)
+        A *= 0.3 + 3 * torch.rand(tasks, 1, dtype=torch.float64)
+        point, length = f(A, b), A.norm(dim=1)
+        require(list(point.shape) == [weights], f"the point should have the shape [{weights}], not {list(point.shape)}")
+        joint = torch.linalg.solve(A.T @ A, A.T @ b)
+        require(not close(point, joint), "that minimizes the mean loss: it is joint training; divide a and b by |a|")
+        unit = A / length[:, None]
+        slip = torch.linalg.solve(unit.T @ unit, unit.T @ b)
+        require(not close(point, slip), "a is divided by |a|, b is not: that moves the lines")
+        expected = torch.linalg.solve(unit.T @ unit, unit.T @ (b / length))
+        require(close(point, expected), "there is a point with a smaller mean squared distance to the lines")
+
+
+@exercise
+def gradient_through_theta(f):
+    for weights in (2, 5):
+        M, phi = torch.randn(weights, weights, dtype=torch.float64), torch.randn(weights, dtype=torch.float64)
+
+        def loss(w, M=M):
+            return (M @ w).cos().sum() + (w**4).sum() / 4
+
+        alpha, before = 0.1, phi.clone()
+        g = torch.func.grad(loss)(phi)
+        H = torch.func.jacrev(torch.func.grad(loss))(phi)
+        result = f(loss, phi, alpha)
+        require(torch.equal(phi, before), "phi itself has changed; return the gradient instead")
+        require(not close(result, alpha * g), "that is φ − θ: θ was held constant, and not differentiated")
+        require(not close(result, alpha * H @ g), "one factor α is missing: θ − φ has it, and its derivative too")
+        require(not close(result, 2 * alpha**2 * H @ g), "that is twice as large: mind the ½")
+        require(close(result, alpha**2 * H @ g), "that is not the gradient through θ, α² H ∇L")
+
+
+@exercise
+def l1_outer_step(f):
+    for tasks, weights in ((1, 3), (4, 2), (5, 6)):
+        phi, thetas = torch.randn(weights, dtype=torch.float64), torch.randn(tasks, weights, dtype=torch.float64)
+        before, result = phi.clone(), f(phi, thetas, 0.25)
+        require(torch.equal(phi, before), "phi itself has changed; return a new tensor instead")
+        require(list(result.shape) == [weights], f"the new phi should be [{weights}], not {list(result.shape)}")
+        step = (phi - thetas).sign().mean(0)
+        require(
+            not close(result, phi + 0.25 * (thetas.mean(0) - phi)),
+            "that is the step for the squared distance; take signs",
+        )
+        require(not close(result, phi + 0.25 * step), "the sign is wrong: the distance would grow")
+        require(
+            tasks == 1 or not close(result, phi - 0.25 * (phi - thetas.mean(0)).sign()),
+            "first the sign for each task, then the mean over the tasks; not the other way round",
+        )
+        require(close(result, phi - 0.25 * step), "that is not φ − ε · mean of sign(φ − θ)")
+
+
+@exercise
+def reptile_gradient(f):
+    for k, alpha in ((1, 0.1), (4, 0.02)):
+        phi, gradients = torch.randn(5, dtype=torch.float64), torch.randn(k, 5, dtype=torch.float64)
+        theta = phi - alpha * gradients.sum(0)
+        result = f(phi, theta, alpha)
+        require(not close(-result, gradients.sum(0)), "the sign is wrong: the steps went *against* the gradients")
+        require(not close(result, phi - theta), "that is α times the sum: divide by the rate")
+        require(k == 1 or not close(result, gradients.mean(0)), "that is the mean of the gradients, not their sum")
+        require(close(result, gradients.sum(0)), "that is not the sum of the inner gradients")
+
+
+@exercise
+def expected_coefficients(f):
+    for shares in ([1.0], [0.0, 1.0], [1.0, 1.0], [0.25] * 4, [0.5, -1.0, 2.0, 0.0, 3.0]):
+        result = f(shares)
+        require(isinstance(result, tuple | list) and len(result) == 2, "return two numbers")
+        first, second = sum(shares), -sum(i * share for i, share in enumerate(shares))
+        require(
+            close(result[0], first), f"for {shares} AvgGrad should have the coefficient {first:g}, not {result[0]:g}"
+        )
+        require(second == 0 or not close(result[1], -second), "AvgGradInner's sign is wrong: its products come with −α")
+        require(
+            close(result[1], second),
+            f"for {shares} AvgGradInner / α should have {second:g}, not {result[1]:g}: g₁ holds no product, g₂ one, …",
+        )
+
+
+@exercise
+def hessian_vector(f):
+    for weights in (2, 5):
+        M = torch.randn(weights, weights, dtype=torch.float64)
+        w, v = torch.randn(2, weights, dtype=torch.float64)
+
+        def loss(w, M=M):
+            return (M @ w).cos().sum() + (w**4).sum() / 4
+
+        H = torch.func.jacrev(torch.func.grad(loss))(w)
+        result = f(loss, w, v)
+        require(
+            isinstance(result, torch.Tensor) and list(result.shape) == [weights],
+            f"H v should be a tensor [{weights}]; a Hessian has more, a scalar product less",
+        )
+        require(not close(result, torch.func.grad(loss)(w) * v), "that is the gradient times v, not the Hessian")
+        require(not close(result, H @ w), "that is the Hessian times w, not v")
+        require(close(result, H @ v), "that is not the Hessian times v")

@@ -1,11 +1,17 @@
 """Each exercise: its solution and another correct one pass, plausible wrong ones are told what is missing."""
 
 import ast
+import io
 import json
+import math
+import os
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from reptile_helpers import checks
 
@@ -28,7 +34,7 @@ def exercises():
 
 
 def run(source, capsys):
-    exec(source, {"torch": torch, "checks": checks})
+    exec(source, {"torch": torch, "F": F, "math": math, "os": os, "grad": torch.func.grad, "checks": checks})
     return capsys.readouterr().out
 
 
@@ -78,6 +84,40 @@ def adam_in_other_words(theta, g, v, t, alpha):
     return theta - alpha * g / (v.sqrt() / (1 - 0.999**t) ** 0.5 + 1e-8), v
 
 
+def batch_norm_alternative(x, n, gamma, beta, eps=1e-3):
+    first = x[:n].transpose(0, 1).flatten(1)
+    return F.batch_norm(x, first.mean(1), first.var(1, correction=0), gamma, beta, eps=eps)
+
+
+def with_query_alternative(mean_s, var_s, n, mean_q, var_q):
+    share = 1 / (n + 1)
+    return torch.lerp(mean_s, mean_q, share), torch.lerp(var_s, var_q, share) + share * (1 - share) * (
+        mean_q - mean_s
+    ) ** 2
+
+
+def atomic_alternative(path, write):
+    buffer = io.BytesIO()
+    write(buffer)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(buffer.getvalue())
+    Path(file.name).replace(path)
+    return path
+
+
+def count_steps(alpha, length, rest):
+    left, k = 1.0, 0
+    while left > rest:
+        left, k = left * (1 - alpha * length**2), k + 1
+    return k
+
+
+def hessian_times_gradient(loss, phi, alpha):
+    phi = phi.clone().requires_grad_()
+    (g,) = torch.autograd.grad(loss(phi), phi, create_graph=True)
+    return alpha**2 * torch.autograd.grad(g, phi, grad_outputs=g.detach())[0]
+
+
 ALTERNATIVES = {
     "outer_step": lambda phi, thetas, epsilon: (1 - epsilon) * phi + epsilon * sum(thetas) / len(thetas),
     "outer_gradient": lambda phi, thetas: sum(phi - theta for theta in thetas) / len(thetas),
@@ -90,6 +130,24 @@ ALTERNATIVES = {
     "annealed": lambda i, n, epsilon: (n - i) * epsilon / n,
     "adam_step": adam_in_other_words,
     "one_query_batches": whole_pool,
+    "linear_tasks": lambda x, weight, bias: torch.einsum("tei,toi->teo", x, weight) + bias.unsqueeze(1),
+    "conv_tasks": lambda x, weight, bias: torch.vmap(partial(F.conv2d, padding=1))(x, weight, bias),
+    "reptile_gradient": lambda phi, theta, alpha: phi / alpha - theta / alpha,
+    "expected_coefficients": lambda shares: (sum(shares), sum(shares) - sum(s * i for i, s in enumerate(shares, 1))),
+    "hessian_vector": lambda loss, w, v: torch.func.jacrev(torch.func.grad(loss))(w) @ v,
+    "steps_needed": count_steps,
+    "nearest_point": lambda A, b: torch.linalg.pinv(A / A.norm(dim=1, keepdim=True)) @ (b / A.norm(dim=1)),
+    "gradient_through_theta": hessian_times_gradient,
+    "l1_outer_step": lambda phi, thetas, e: (
+        phi + e * sum((t > phi).double() - (t < phi).double() for t in thetas) / len(thetas)
+    ),
+    "needed_tasks": lambda spread, half: -int(-((1.96 * spread) ** 2) // half**2),
+    "write_atomically": atomic_alternative,
+    "running_mean": lambda mean, phi, n: ((n - 1) * mean + phi) / n,
+    "batch_norm": batch_norm_alternative,
+    "paired": lambda a, b: ((a - b).mean(), 1.96 * ((a - b).var() / a.numel()).sqrt()),
+    "with_query": with_query_alternative,
+    "loss_tasks": lambda logits, y: sum(F.cross_entropy(*task) for task in zip(logits, y, strict=True)),
 }
 
 
@@ -97,6 +155,43 @@ ALTERNATIVES = {
 def test_another_correct_solution_passes(check, capsys):
     getattr(checks, check)(ALTERNATIVES[check])
     assert capsys.readouterr().out == "✓ correct\n"
+
+
+def write_directly(path, write):
+    with open(path, "wb") as file:
+        write(file)
+    return path
+
+
+def write_and_remove(path, write):
+    try:
+        return write_directly(path, write)
+    except OSError:
+        path.unlink()
+        raise
+
+
+def write_a_copy(path, write):
+    path.write_bytes(write_directly(path.with_suffix(".new"), write).read_bytes())
+    return path
+
+
+def write_silently(path, write):
+    try:
+        return atomic_alternative(path, write)
+    except OSError:
+        return path
+
+
+def unbiased_batch_norm(x, n, gamma, beta):
+    first = x[:n].transpose(0, 1).flatten(1)
+    return F.batch_norm(x, first.mean(1), first.var(1), gamma, beta, eps=1e-3)
+
+
+def reshaped_conv(x, weight, bias):
+    stacked = x.reshape(x.shape[1], -1, *x.shape[3:])
+    y = F.conv2d(stacked, weight.flatten(0, 1), bias.flatten(), padding=1, groups=len(x))
+    return y.reshape(*x.shape[:2], weight.shape[1], *x.shape[3:])
 
 
 def in_place(phi, thetas, epsilon):
@@ -193,6 +288,58 @@ WRONG = [
     ("one_query_batches", lambda support, query: torch.cat([support, query]), "the shape should be"),
     ("one_query_batches", lambda s, q: whole_pool(s, q).flip(1), "begin with the whole support set"),
     ("one_query_batches", lambda s, q: whole_pool(s, q[:1].expand_as(q)), "row 1 should end with query 1"),
+    ("linear_tasks", lambda x, weight, bias: x @ weight.transpose(1, 2), "the bias is missing"),
+    ("linear_tasks", lambda x, weight, bias: x @ weight[0].T + bias[:, None], "did not get its own weight"),
+    ("linear_tasks", lambda x, weight, bias: weight @ x.transpose(1, 2) + bias[:, :, None], "result should be"),
+    ("conv_tasks", reshaped_conv, "swapped with transpose, not reshape"),
+    ("conv_tasks", lambda x, w, b: torch.vmap(F.conv2d)(x, w, b), "result should be"),
+    ("conv_tasks", lambda x, w, b: torch.vmap(partial(F.conv2d, padding=1))(x, w), "the bias is missing"),
+    ("reptile_gradient", lambda phi, theta, alpha: (theta - phi) / alpha, "the sign is wrong"),
+    ("reptile_gradient", lambda phi, theta, alpha: phi - theta, "divide by the rate"),
+    ("reptile_gradient", lambda phi, theta, alpha: (phi - theta) / alpha / 4, "not the sum|mean of the gradients"),
+    ("expected_coefficients", lambda shares: (len(shares), 0.0), "AvgGrad should have"),
+    ("expected_coefficients", lambda s: (sum(s), sum(i * x for i, x in enumerate(s))), "sign is wrong"),
+    ("expected_coefficients", lambda s: (sum(s), -sum(i * x for i, x in enumerate(s, 1))), "holds no product"),
+    ("hessian_vector", lambda loss, w, v: torch.func.grad(loss)(w) @ v, "should be a tensor"),
+    ("hessian_vector", lambda loss, w, v: torch.func.grad(loss)(w) * v, "gradient times v"),
+    ("hessian_vector", lambda loss, w, v: torch.func.jacrev(torch.func.grad(loss))(w) @ w, "times w, not v"),
+    ("steps_needed", lambda alpha, length, rest: math.log(rest) / math.log(1 - alpha * length**2), "not a whole number"),
+    ("steps_needed", lambda alpha, length, rest: int(math.log(rest) / math.log(1 - alpha * length**2)), "is left, more"),
+    ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length, rest) + 1, "more than needed"),
+    ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length**0.5, rest), "square of the length"),
+    ("nearest_point", lambda A, b: torch.linalg.pinv(A) @ b, "joint training"),
+    ("nearest_point", lambda A, b: torch.linalg.pinv(A / A.norm(dim=1, keepdim=True)) @ b, "b is not"),
+    ("nearest_point", lambda A, b: torch.zeros(A.shape[1]).double(), "a smaller mean squared distance"),
+    ("gradient_through_theta", lambda loss, phi, alpha: alpha * torch.func.grad(loss)(phi), "held constant"),
+    ("gradient_through_theta", lambda *a: hessian_times_gradient(*a) / a[2], "one factor α"),
+    ("gradient_through_theta", lambda *a: 2 * hessian_times_gradient(*a), "mind the ½"),
+    ("l1_outer_step", lambda phi, thetas, e: phi + e * (thetas.mean(0) - phi), "take signs"),
+    ("l1_outer_step", lambda phi, thetas, e: phi + e * (phi - thetas).sign().mean(0), "the sign is wrong"),
+    ("l1_outer_step", lambda phi, thetas, e: phi - e * (phi - thetas.mean(0)).sign(), "first the sign for each task"),
+    ("needed_tasks", lambda spread, half: math.ceil((spread / half) ** 2), "one standard error"),
+    ("needed_tasks", lambda spread, half: math.ceil(1.96 * spread / half), "is a square missing"),
+    ("needed_tasks", lambda spread, half: (1.96 * spread / half) ** 2, "not a whole number"),
+    ("needed_tasks", lambda spread, half: int((1.96 * spread / half) ** 2), "the half-width is"),
+    ("write_atomically", write_directly, "instead of the old bytes"),
+    ("write_atomically", write_and_remove, "even the old file is gone"),
+    ("write_atomically", write_a_copy, "something is left in the folder"),
+    ("write_atomically", write_silently, "the caller was not told"),
+    ("running_mean", lambda mean, phi, n: (mean + phi) / 2, "not the mean|n − 1 to 1"),
+    ("running_mean", lambda mean, phi, n: mean + (phi - mean) / (n + 1), "counts the new tensor already"),
+    ("running_mean", lambda mean, phi, n: mean.mul_(n - 1).add_(phi).div_(n), "has changed"),
+    ("batch_norm", lambda x, n, g, b: batch_norm_alternative(x, len(x), g, b), "only the first n"),
+    ("batch_norm", lambda x, n, g, b: batch_norm_alternative(x, n, g, b, eps=0.0), "eps is missing"),
+    ("batch_norm", unbiased_batch_norm, "divide by the number of values"),
+    ("batch_norm", lambda x, n, g, b: batch_norm_alternative(x, n, torch.ones_like(g), b), "that is not γ"),
+    ("paired", lambda a, b: (b.mean() - a.mean(), 0.1), "the sign is wrong"),
+    ("paired", lambda a, b: (a.mean() - b.mean(), 1.96 * ((a.var() + b.var()) / len(a)) ** 0.5), "on different tasks"),
+    ("paired", lambda a, b: ((a - b).mean(), (a - b).std()), "1.96 standard errors"),
+    ("with_query", lambda ms, vs, n, mq, vq: ((ms + mq) / 2, (vs + vq) / 2), "5 images, the query is one"),
+    ("with_query", lambda ms, vs, n, mq, vq: ((n * ms + mq) / (n + 1), (n * vs + vq) / (n + 1)), "different means"),
+    ("with_query", lambda ms, vs, n, mq, vq: ((n * ms + mq) / (n + 1), vs), "not the variance of the n"),
+    ("loss_tasks", lambda logits, y: F.cross_entropy(logits.flatten(0, 1), y.flatten()), "3 times too small"),
+    ("loss_tasks", lambda logits, y: F.cross_entropy(logits.mT, y, reduction="sum"), "4 times too large"),
+    ("loss_tasks", lambda logits, y: F.cross_entropy(logits.mT, y, reduction="none").mean(1), "return one number"),
 ]  # fmt: skip
 
 

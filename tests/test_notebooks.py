@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from reptile_helpers import evaluate
-from reptile_helpers.models import sine_mlp
-from reptile_helpers.reptile import InnerLoop, Learner, adapt_one_by_one, meta_train
+from reptile_helpers import evaluate, models
+from reptile_helpers.models import omniglot_cnn, sine_mlp
+from reptile_helpers.reptile import InnerLoop, Learner, adapt_one_by_one, adapt_together, meta_train, minibatches
 from reptile_helpers.tasks import FewShotTasks, SineTasks
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
@@ -95,3 +95,21 @@ def test_the_notebooks_sampling_is_the_modules():
     expected = FewShotTasks(images, 4, 2, 3).sample_indices(20, torch.Generator().manual_seed(4))
     for a, b in zip(sample_indices(images, 20, 4, 5), expected, strict=True):
         assert torch.equal(a, b)
+
+
+def test_forward_tasks_in_the_notebook_is_the_modules():
+    (forward_tasks,) = functions("04", "forward_tasks")
+    for model, x in ((sine_mlp(), torch.randn(3, 4, 1)), (omniglot_cnn(5), torch.rand(3, 4, 1, 28, 28))):
+        weights = {name: torch.randn(3, *p.shape) / 5 for name, p in model.named_parameters()}
+        expected = models.forward_tasks(model, weights, x)
+        assert torch.allclose(forward_tasks(model, weights, x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_adapt_in_the_notebook_is_adapt_together():
+    adapt, _ = functions("04", "adapt", "forward_tasks")
+    model, inner = sine_mlp(), InnerLoop("sgd", lr=0.02, steps=3, batch_size=4)
+    x, y, _, _ = SineTasks().sample(3, torch.Generator().manual_seed(0))
+    batches = minibatches(3, 10, inner, torch.Generator().manual_seed(0))
+    expected = adapt_together(model, Learner.of(model), x, y, batches, inner).weights
+    result = adapt(model, Learner.of(model).weights, x, y, batches, 0.02)
+    assert all(torch.allclose(result[name], p, atol=1e-6) for name, p in expected.items())
