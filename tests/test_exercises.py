@@ -1,6 +1,7 @@
 """Each exercise: its solution and another correct one pass, plausible wrong ones are told what is missing."""
 
 import ast
+import copy
 import io
 import json
 import math
@@ -34,7 +35,10 @@ def exercises():
 
 
 def run(source, capsys):
-    exec(source, {"torch": torch, "F": F, "math": math, "os": os, "grad": torch.func.grad, "checks": checks})
+    exec(
+        source,
+        {"torch": torch, "F": F, "math": math, "os": os, "copy": copy, "grad": torch.func.grad, "checks": checks},
+    )
     return capsys.readouterr().out
 
 
@@ -118,6 +122,27 @@ def hessian_times_gradient(loss, phi, alpha):
     return alpha**2 * torch.autograd.grad(g, phi, grad_outputs=g.detach())[0]
 
 
+def restoring_outer_update(model, practise, tasks, epsilon):
+    phi, ends = copy.deepcopy(model.state_dict()), []
+    for task in tasks:
+        practise(model, task)
+        ends.append(copy.deepcopy(model.state_dict()))
+        model.load_state_dict(phi)
+    model.load_state_dict({n: p + epsilon * (sum(end[n] for end in ends) / len(ends) - p) for n, p in phi.items()})
+    return model
+
+
+def untouched_by_backward(loss, model):
+    model = dict(model.named_parameters())
+    if not loss.requires_grad:
+        return list(model)
+    loss.backward(retain_graph=True)
+    names = [name for name, p in model.items() if p.grad is None]
+    for p in model.values():
+        p.grad = None
+    return names
+
+
 ALTERNATIVES = {
     "outer_step": lambda phi, thetas, epsilon: (1 - epsilon) * phi + epsilon * sum(thetas) / len(thetas),
     "outer_gradient": lambda phi, thetas: sum(phi - theta for theta in thetas) / len(thetas),
@@ -132,6 +157,11 @@ ALTERNATIVES = {
     "one_query_batches": whole_pool,
     "linear_tasks": lambda x, weight, bias: torch.einsum("tei,toi->teo", x, weight) + bias.unsqueeze(1),
     "conv_tasks": lambda x, weight, bias: torch.vmap(partial(F.conv2d, padding=1))(x, weight, bias),
+    "outer_update": restoring_outer_update,
+    "has_leak": lambda c, s, q: (
+        len({*c.tolist()}) < len(c) or bool((torch.cat([s, q], 1).sort(1).values.diff() == 0).any())
+    ),
+    "untouched": untouched_by_backward,
     "reptile_gradient": lambda phi, theta, alpha: phi / alpha - theta / alpha,
     "expected_coefficients": lambda shares: (sum(shares), sum(shares) - sum(s * i for i, s in enumerate(shares, 1))),
     "hessian_vector": lambda loss, w, v: torch.func.jacrev(torch.func.grad(loss))(w) @ v,
@@ -155,6 +185,33 @@ ALTERNATIVES = {
 def test_another_correct_solution_passes(check, capsys):
     getattr(checks, check)(ALTERNATIVES[check])
     assert capsys.readouterr().out == "✓ correct\n"
+
+
+def aliased_outer_update(model, practise, tasks, epsilon):
+    phi, ends = [p.data for p in model.parameters()], []
+    for task in tasks:
+        learner = copy.copy(model) if len(tasks) == 1 else copy.deepcopy(model)
+        practise(learner, task)
+        ends.append([p.data for p in learner.parameters()])
+    for p, old, *new in zip(model.parameters(), phi, *ends, strict=True):
+        p.data.copy_(old + epsilon * (sum(new) / len(new) - old))
+    return model
+
+
+def sequential_outer_update(model, practise, tasks, epsilon):
+    phi, ends = copy.deepcopy(model.state_dict()), []
+    for task in tasks:
+        practise(model, task)
+        ends.append(copy.deepcopy(model.state_dict()))
+    model.load_state_dict({n: p + epsilon * (sum(end[n] for end in ends) / len(ends) - p) for n, p in phi.items()})
+    return model
+
+
+def untouched_and_dirty(loss, model):
+    if not loss.requires_grad:
+        return [name for name, _ in model.named_parameters()]
+    loss.backward(retain_graph=True)
+    return [name for name, p in model.named_parameters() if p.grad is None]
 
 
 def write_directly(path, write):
@@ -294,6 +351,16 @@ WRONG = [
     ("conv_tasks", reshaped_conv, "swapped with transpose, not reshape"),
     ("conv_tasks", lambda x, w, b: torch.vmap(F.conv2d)(x, w, b), "result should be"),
     ("conv_tasks", lambda x, w, b: torch.vmap(partial(F.conv2d, padding=1))(x, w), "the bias is missing"),
+    ("outer_update", aliased_outer_update, "epsilon = 0 the model must stay"),
+    ("outer_update", sequential_outer_update, "did not start from phi"),
+    ("outer_update", lambda m, practise, tasks, e: restoring_outer_update(m, practise, tasks[:1], e), "once for each"),
+    ("outer_update", lambda m, *rest: restoring_outer_update(copy.deepcopy(m), *rest), "the model that was given"),
+    ("has_leak", lambda classes, support, query: len(set(classes.tolist())) < len(classes), "support and the query"),
+    ("has_leak", lambda c, s, q: any({*a} & {*b} for a, b in zip(s.tolist(), q.tolist(), strict=True)), "two labels"),
+    ("has_leak", lambda c, s, q: len({*s.flatten().tolist()}) < s.numel() or len({*c.tolist()}) < len(c), "accused"),
+    ("untouched", lambda loss, model: [name for name, p in model.named_parameters() if p.grad is None], "gave"),
+    ("untouched", lambda loss, model: [], "gave"),
+    ("untouched", untouched_and_dirty, "a .grad has changed"),
     ("reptile_gradient", lambda phi, theta, alpha: (theta - phi) / alpha, "the sign is wrong"),
     ("reptile_gradient", lambda phi, theta, alpha: phi - theta, "divide by the rate"),
     ("reptile_gradient", lambda phi, theta, alpha: (phi - theta) / alpha / 4, "not the sum|mean of the gradients"),
@@ -303,8 +370,8 @@ WRONG = [
     ("hessian_vector", lambda loss, w, v: torch.func.grad(loss)(w) @ v, "should be a tensor"),
     ("hessian_vector", lambda loss, w, v: torch.func.grad(loss)(w) * v, "gradient times v"),
     ("hessian_vector", lambda loss, w, v: torch.func.jacrev(torch.func.grad(loss))(w) @ w, "times w, not v"),
-    ("steps_needed", lambda alpha, length, rest: math.log(rest) / math.log(1 - alpha * length**2), "not a whole number"),
-    ("steps_needed", lambda alpha, length, rest: int(math.log(rest) / math.log(1 - alpha * length**2)), "is left, more"),
+    ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length, rest) - 0.5, "not a whole number"),
+    ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length, rest) - 1, "is left, more"),
     ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length, rest) + 1, "more than needed"),
     ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length**0.5, rest), "square of the length"),
     ("nearest_point", lambda A, b: torch.linalg.pinv(A) @ b, "joint training"),
@@ -350,3 +417,19 @@ def test_a_wrong_solution_is_told_what_is_missing(check, solution, message, caps
     getattr(checks, check)(solution)
     out = capsys.readouterr().out
     assert out.startswith("✗ not yet: ") and re.search(message, out), out
+
+
+def test_the_guilty_lines_are_those_that_the_repairs_change(capsys):
+    (path,) = [p for p in NOTEBOOKS if p.name.startswith("10")]
+    functions = {}
+    for _, source in code_cells(path):
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.FunctionDef):
+                functions[node.name] = ast.get_source_segment(source, node).splitlines()[1:]
+    for program, line in checks.GUILTY.items():
+        wrong, right = functions[program], functions[program.replace("program", "repaired")]
+        changed = [n for n, text in enumerate(wrong, start=2) if text not in right]
+        assert changed == [line], program
+        for answer, sign in ((None, "…"), (line, "✓"), (line + 1, "✗")):
+            checks.guilty(program, answer)
+            assert capsys.readouterr().out.startswith(sign)

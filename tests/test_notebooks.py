@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from reptile_helpers import evaluate, models
+from reptile_helpers.checkpoint import PRETRAINED, load_pretrained
 from reptile_helpers.models import omniglot_cnn, sine_mlp
 from reptile_helpers.reptile import InnerLoop, Learner, adapt_one_by_one, adapt_together, meta_train, minibatches
 from reptile_helpers.tasks import FewShotTasks, SineTasks
@@ -113,3 +114,17 @@ def test_adapt_in_the_notebook_is_adapt_together():
     expected = adapt_together(model, Learner.of(model), x, y, batches, inner).weights
     result = adapt(model, Learner.of(model).weights, x, y, batches, 0.02)
     assert all(torch.allclose(result[name], p, atol=1e-6) for name, p in expected.items())
+
+
+def test_the_readme_tells_what_the_files_say():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    report = json.loads((PRETRAINED / "omniglot_5way.json").read_text(encoding="utf-8"))
+    assert (
+        f"{report['configuration']['iterations']:,}\nmeta-iterations, seed {report['configuration']['seed']}" in readme
+    )
+    assert f"{report['test']['tasks']:,} test tasks" in readme
+    for shots, modes in report["test"]["results"].items():
+        for mode, (mean, half) in modes.items():
+            (row,) = [line for line in readme.splitlines() if line.startswith(f"| {mode} |")]
+            assert f"{100 * mean:.2f} ± {100 * half:.2f}" in row, (shots, mode)
+    assert report["configuration"] == load_pretrained("omniglot_5way")["configuration"]
