@@ -227,7 +227,7 @@ def main(arguments=None):
 
 
 def machine(device):
-    name = torch.cuda.get_device_name(device) if device != "cpu" else f"{torch.get_num_threads()} CPU threads"
+    name = torch.cuda.get_device_name(device) if device != "cpu" else f"CPU, threads: {torch.get_num_threads()}"
     return f"{name}, torch {torch.__version__}"
 
 
