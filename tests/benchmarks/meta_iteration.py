@@ -3,6 +3,9 @@
 Measures, one after the other in each of 35 rounds so that a noisy machine hits all alike: a loop in plain PyTorch, the
 module's two inner loops, the sampling of the tasks, and the matrix products that would be as much arithmetic (4.0
 GFLOP). Prints medians and ratios, and how much memory the process took in the second half of the rounds.
+
+On Linux, set MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=4000000000 in the environment: otherwise freed
+memory can go back to the system and be taken again in every step, which costs the batched program most.
 """
 
 import argparse
