@@ -66,9 +66,10 @@ def load_checkpoint(path):
     return state
 
 
-def learner_of(state):
-    """The meta-trained Learner in a checkpoint."""
-    return Learner(state["phi"], state["second_moment"], state["adam_steps"])
+def learner_of(state, device="cpu"):
+    """The meta-trained Learner in a checkpoint, on a device."""
+    weights, moments = ({name: t.to(device) for name, t in state[key].items()} for key in ("phi", "second_moment"))
+    return Learner(weights, moments, state["adam_steps"])
 
 
 def load_pretrained(name):

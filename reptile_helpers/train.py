@@ -22,7 +22,7 @@ from reptile_helpers.models import omniglot_cnn, sine_mlp
 from reptile_helpers.reptile import InnerLoop, Learner, meta_train
 from reptile_helpers.tasks import FewShotTasks, SineTasks
 
-# The authors' settings (openai/supervised-reptile, in its README and its sine example). Test: (batch_size, steps).
+# The authors' settings (openai/supervised-reptile, in its README and its sine example).
 RECIPES = {
     "5-way": {
         "optimizer": "adam", "lr": 1e-3, "inner_batch": 10, "inner_steps": 5, "shots": 10,
@@ -128,9 +128,7 @@ def train(config, run_dir, device="cpu", checkpoint_seconds=180):
             "train_classes": train_classes, "test_classes": test_classes,
             "configuration": config, "iteration": 0, "generator": generator.get_state(), "curve": [], "seconds": 0.0,
         }  # fmt: skip
-    learner = learner_of(state)
-    for tensors in (learner.weights, learner.second_moment):
-        tensors.update({name: tensor.to(device) for name, tensor in tensors.items()})
+    learner = learner_of(state, device)
 
     if characters is None:
         tasks = SineTasks(shots=config["shots"])
@@ -176,7 +174,7 @@ def test(state, tasks, device="cpu", seed=77):
     config = state["configuration"]
     characters = find_characters(config)
     model = (sine_mlp() if characters is None else omniglot_cnn(config["ways"])).to(device)
-    learner = learner_of(state)
+    learner = learner_of(state, device)
     generator = torch.Generator(device).manual_seed(seed)
     results = {}
     for shots in (1, 5) if characters else (10,):
@@ -196,13 +194,13 @@ def main(arguments=None):
     parser.add_argument("--ways", type=int, choices=[5, 20], help="for omniglot and generated")
     parser.add_argument("--run-dir", required=True, help="the folder for checkpoint.pt and results.json")
     parser.add_argument("--seed", type=int, default=0)
-    for name, kind in (("iterations", int), ("meta_batch", int), ("lr", float), ("epsilon", float)):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="default: the paper's recipe")
+    parser.add_argument("--iterations", type=int, help="default: the paper's recipe")
+    parser.add_argument("--lr", type=float, help="the inner learning rate; default: the paper's recipe")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--checkpoint-seconds", type=float, default=180)
     parser.add_argument("--test-tasks", type=int, default=1000, help="at the end; 0: no test; the paper has 10,000")
     options = parser.parse_args(arguments)
-    changes = {name: getattr(options, name) for name in ("iterations", "meta_batch", "lr", "epsilon")}
+    changes = {"iterations": options.iterations, "lr": options.lr}
     try:
         config = configuration(
             options.data, options.ways, options.seed, **{k: v for k, v in changes.items() if v is not None}

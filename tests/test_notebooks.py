@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,12 @@ def test_the_readme_tells_what_the_files_say():
             (row,) = [line for line in readme.splitlines() if line.startswith(f"| {mode} |")]
             assert f"{100 * mean:.2f} ± {100 * half:.2f}" in row, (shots, mode)
     assert report["configuration"] == load_pretrained("omniglot_5way")["configuration"]
+
+
+def test_the_readme_tells_what_the_notebooks_measured():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    tables = readme[readme.index("Sine waves (notebook 01)") : readme.index("To repeat them, run the notebook")]
+    stored = json.dumps([cell["outputs"] for path in NOTEBOOKS if path.name[:2] in ("01", "06") for cell in code(path)])
+    told = [n for row in tables.splitlines() if "paper" not in row for n in re.findall(r"[\d.]+ ± [\d.]+", row)]
+    assert len(told) == 13
+    assert not [number for number in told if json.dumps(number)[1:-1] not in stored]
