@@ -1,12 +1,13 @@
 """How good is an initialization? Adapt to fresh tasks, predict their queries, and say how sure the result is."""
 
 import math
+from dataclasses import replace
 
 import torch
 from tqdm.auto import tqdm
 
 from reptile_helpers.models import forward_tasks
-from reptile_helpers.reptile import adapt_together, minibatches
+from reptile_helpers.reptile import Learner, adapt_together, minibatches
 from reptile_helpers.tasks import TaskBatch
 
 MODES = ("transductive", "support + one query", "support only")
@@ -59,6 +60,38 @@ def evaluate_modes(model, learner, batch, inner, generator, modes=MODES):
 def evaluate(model, learner, batch, inner, generator, mode="transductive"):
     """One score per task, float [tasks], in one mode; see `evaluate_modes`."""
     return evaluate_modes(model, learner, batch, inner, generator, [mode])[mode]
+
+
+def adaptation_path(model, learner, support_x, support_y, inner, generator):
+    """The Learners of one task before the first inner step and after each: a list of inner.steps + 1.
+
+    support_x: [examples, *input shape]; support_y: [examples] labels or [examples, …] targets. Each step goes on with
+    the moments of the step before, so inner.carry_moments must be True, or there is a ValueError.
+    """
+    if not inner.carry_moments:
+        raise ValueError("inner.carry_moments is False; a path needs the moments of the step before")
+    path, one_step = [learner], replace(inner, steps=1)
+    for batch in minibatches(1, len(support_x), inner, generator).unbind(1):
+        adapted = adapt_together(model, path[-1], support_x[None], support_y[None], batch[:, None], one_step)
+        weights, moments = ({name: t[0] for name, t in d.items()} for d in (adapted.weights, adapted.second_moment))
+        path.append(Learner(weights, moments, adapted.adam_steps))
+    return path
+
+
+def with_ways(learner, ways):
+    """The Learner with only the first `ways` outputs of its last layer: for a task with fewer classes.
+
+    Raises ValueError if it has no such number of outputs, or for fewer than two.
+    """
+    outputs = len(next(reversed(learner.weights.values())))
+    if not 1 < ways <= outputs:
+        raise ValueError(f"ways is {ways!r}; it must be 2 to {outputs}")
+    last = list(learner.weights)[-2:]  # the last layer's weight and bias
+    weights, moments = (
+        {name: t[:ways] if name in last else t for name, t in d.items()}
+        for d in (learner.weights, learner.second_moment)
+    )
+    return Learner(weights, moments, learner.adam_steps)
 
 
 def nearest_neighbour(batch):

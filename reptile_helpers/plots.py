@@ -5,7 +5,12 @@ import io
 from html import escape
 
 import matplotlib.pyplot as plt
+import numpy as np
+import torch
 from IPython.display import display
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+from torch.nn import functional as F
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in print.
 BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK = (
@@ -15,6 +20,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK = (
 plt.rcParams.update(
     {
         "figure.constrained_layout.use": True,
+        "figure.dpi": 100,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.titlelocation": "left",
@@ -37,7 +43,9 @@ def picture(fig, alt, caption, data=None):
         fig.suptitle(data.name, color="white", backgroundcolor=RED, fontweight="bold", fontsize=10)
         alt, caption = f"Made from {data.name}. {alt}", f"Made from {data.name}. {caption}"
     file = io.BytesIO()
-    fig.savefig(file, format="png", dpi=100, facecolor="white")
+    canvas = FigureCanvasAgg(fig)  # savefig draws twice, and compresses hard: too slow for a picture behind a slider
+    canvas.draw()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(file, "png", compress_level=1)
     plt.close(fig)
     png = base64.b64encode(file.getvalue()).decode()
     html = (
@@ -67,6 +75,38 @@ def image_grid(rows, row_labels=None, column_labels=None, size=0.7):
     for j, label in enumerate(column_labels or ()):
         axes[0, j].set_title(label, fontsize=9, loc="center")
     return fig
+
+
+def settle(fig):
+    """Lay the figure out for good and close it: it is drawn faster from then on, for a picture behind a slider."""
+    fig.canvas.draw()
+    fig.set_layout_engine("none")
+    plt.close(fig)
+
+
+def probability_rows(ax, images, probabilities):
+    """A row for each class: drawings, and bars for the probabilities of all labels, blue for the right one.
+
+    images: title → [rows, height, width], paper 1 and ink 0. probabilities: title → [rows, labels]; the right label of
+    row n is n.
+    """
+    x = 0.0
+    for title, column in images.items():
+        framed = F.pad(column, (2, 2, 2, 2), value=0.8)
+        ax.imshow(framed.flatten(0, 1), extent=(x, x + 1, -len(column), 0), cmap="gray", vmin=0, vmax=1)
+        ax.annotate(title, (x + 0.5, 0), (0, 4), textcoords="offset points", ha="center", fontsize=9)
+        x += 1.1
+    for title, column in probabilities.items():
+        (rows, labels), x = column.shape, x + 0.2
+        bottom = -1 - torch.arange(rows).repeat_interleave(labels) + 0.1
+        places = x + 0.3 * (torch.arange(labels).repeat(rows) + 0.5)
+        colors = [BLUE if row == label else ORANGE for row in range(rows) for label in range(labels)]
+        ax.vlines(places, bottom, bottom + 0.8 * column.flatten().clamp(min=0.01), colors, linewidth=8)
+        ax.hlines(bottom, x, x + 0.3 * labels, color="lightgray", linewidth=1)
+        ax.annotate(title, (x + 0.15 * labels, 0), (0, 4), textcoords="offset points", ha="center", fontsize=9)
+        x += 0.3 * labels
+    ax.set(xlim=(-0.05, x), ylim=(-rows - 0.05, 0.35), aspect="equal")
+    ax.axis("off")
 
 
 def interval_plot(results, xlabel):

@@ -5,14 +5,16 @@ from torch import nn
 from reptile_helpers.evaluate import (
     MODES,
     accuracy,
+    adaptation_path,
     evaluate,
     evaluate_modes,
     mean_and_interval,
     nearest_neighbour,
     predict,
+    with_ways,
 )
 from reptile_helpers.models import forward_tasks, omniglot_cnn, sine_mlp
-from reptile_helpers.reptile import InnerLoop, Learner, minibatches
+from reptile_helpers.reptile import InnerLoop, Learner, adapt_together, minibatches
 from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
 
 ADAM = InnerLoop("adam", lr=1e-3, steps=3, batch_size=5)
@@ -157,3 +159,36 @@ def test_bad_input_is_named():
     for scores in (torch.ones(1), torch.ones(2, 2), torch.ones(0)):
         with pytest.raises(ValueError, match="an interval needs"):
             mean_and_interval(scores)
+
+
+def test_a_path_ends_where_the_inner_loop_ends():
+    torch.manual_seed(0)
+    model = omniglot_cnn(5).double()
+    learner = Learner.of(model)
+    learner.second_moment = {name: torch.rand_like(v) for name, v in learner.second_moment.items()}
+    learner.adam_steps = 9
+    inner = InnerLoop("adam", lr=1e-3, steps=4, batch_size=3)
+    x, y = torch.rand(5, 1, 28, 28, dtype=torch.float64), torch.arange(5)
+    path = adaptation_path(model, learner, x, y, inner, torch.Generator().manual_seed(1))
+    batches = minibatches(1, 5, inner, torch.Generator().manual_seed(1))
+    expected = adapt_together(model, learner, x[None], y[None], batches, inner)
+    assert len(path) == 5 and path[0] is learner and path[-1].adam_steps == expected.adam_steps == 13
+    for name, p in expected.weights.items():
+        assert torch.allclose(path[-1].weights[name], p[0], rtol=0, atol=1e-9)
+        assert not torch.equal(path[1].weights[name], path[2].weights[name])
+    with pytest.raises(ValueError, match="carry_moments"):
+        adaptation_path(model, learner, x, y, InnerLoop("adam", 1e-3, 4, 3, carry_moments=False), torch.Generator())
+
+
+def test_fewer_ways_leave_out_outputs():
+    model = omniglot_cnn(5)
+    learner = Learner.of(model)
+    fewer = with_ways(learner, 3)
+    x = torch.rand(1, 4, 1, 28, 28)
+    logits = [forward_tasks(model, {name: p[None] for name, p in some.weights.items()}, x) for some in (learner, fewer)]
+    assert logits[1].shape == (1, 4, 3) and torch.allclose(logits[0][..., :3], logits[1], atol=1e-6)
+    assert [tuple(v.shape) for v in fewer.second_moment.values()] == [tuple(p.shape) for p in fewer.weights.values()]
+    assert learner.weights["13.weight"].shape == (5, 256)
+    for ways in (1, 6):
+        with pytest.raises(ValueError, match=f"ways is {ways}; it must be 2 to 5"):
+            with_ways(learner, ways)

@@ -143,6 +143,15 @@ def untouched_by_backward(loss, model):
     return names
 
 
+def checks_centred(points):
+    return ALTERNATIVES["centred"](points)
+
+
+def endless_distance(points, a, b):
+    dx, dy = b - a
+    return ((points[:, 0] - a[0]) * dy - (points[:, 1] - a[1]) * dx).abs() / (b - a).norm()
+
+
 ALTERNATIVES = {
     "outer_step": lambda phi, thetas, epsilon: (1 - epsilon) * phi + epsilon * sum(thetas) / len(thetas),
     "outer_gradient": lambda phi, thetas: sum(phi - theta for theta in thetas) / len(thetas),
@@ -177,6 +186,11 @@ ALTERNATIVES = {
     "batch_norm": batch_norm_alternative,
     "paired": lambda a, b: ((a - b).mean(), 1.96 * ((a - b).var() / a.numel()).sqrt()),
     "with_query": with_query_alternative,
+    "centred": lambda p: (p - p.amin(0) - (p.amax(0) - p.amin(0)) / 2) / (p.amax(0) - p.amin(0)).amax() * 17 + 14,
+    "distance_to_line": lambda p, a, b: torch.stack(
+        [(a + max(0.0, min(1.0, ((q - a) @ (b - a) / (b - a).square().sum()).item())) * (b - a) - q).norm() for q in p]
+    ),
+    "with_none": lambda p, t: torch.where(p.amax(-1) >= t, p.argmax(-1), torch.tensor(-1)),
     "loss_tasks": lambda logits, y: sum(F.cross_entropy(*task) for task in zip(logits, y, strict=True)),
 }
 
@@ -295,6 +309,19 @@ def adam_in_place(theta, g, v, t, alpha):
 
 
 WRONG = [
+    ("centred", lambda p: 14 + (p - p.mean(0)) * 17 / (p.amax(0) - p.amin(0)).amax(), "not the mean of the points"),
+    ("centred", lambda p: 14 + (p - (p.amin(0) + p.amax(0)) / 2) * 17 / (p.amax(0) - p.amin(0)), "proportions"),
+    ("centred", lambda p: (p - p.amin(0)) * 17 / (p.amax(0) - p.amin(0)).amax(), "should be at \\(14, 14\\)"),
+    ("centred", lambda p: 14 + p - (p.amin(0) + p.amax(0)) / 2, "17 long"),
+    ("centred", lambda p: 28 - checks_centred(p), "keep their places"),
+    ("distance_to_line", lambda p, a, b: endless_distance(p, a, b), "does not go on for ever"),
+    ("distance_to_line", lambda p, a, b: torch.minimum((p - a).norm(dim=1), (p - b).norm(dim=1)), "nearer end"),
+    ("distance_to_line", lambda p, a, b: (p - a).norm(dim=1), "not the distance from the line"),
+    ("distance_to_line", lambda p, a, b: (p - (a + b) / 2).norm(), "shape should be"),
+    ("with_none", lambda p, t: p.argmax(-1), "should be −1"),
+    ("with_none", lambda p, t: torch.where(p.amax(-1) > t, -1, p.argmax(-1)), "most probable label"),
+    ("with_none", lambda p, t: torch.where(p.amax(-1) < t + 0.1, -1, p.argmax(-1)), "most probable|too many"),
+    ("with_none", lambda p, t: torch.where(p < t, -1, p), "shape should be"),
     ("outer_step", lambda p, ts, e: p - e * (torch.stack(ts).mean(0) - p), "land on the mean"),
     ("outer_step", lambda p, ts, e: p + e * (ts[0] - p), "2 task\\(s\\) phi must land on the mean"),
     ("outer_step", lambda p, ts, e: p + e * (sum(ts) - p), "must land on the mean"),

@@ -2,7 +2,12 @@
 
 import ast
 import json
+import os
 import re
+import runpy
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +19,9 @@ from reptile_helpers.models import omniglot_cnn, sine_mlp
 from reptile_helpers.reptile import InnerLoop, Learner, adapt_one_by_one, adapt_together, meta_train, minibatches
 from reptile_helpers.tasks import FewShotTasks, SineTasks
 
-NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+ADDRESS = runpy.run_path(str(ROOT / ".ci" / "address"))
 
 
 def code(path):
@@ -58,6 +65,53 @@ def test_figures_say_what_they_show_and_where_they_come_from(path):
         assert all("data" in keywords for keywords in figures), "a figure from characters must declare generated ones"
         numbers = [node for node in calls if node.func.id == "print" and "%" in ast.unparse(node).replace(":.0%", "")]
         assert numbers, "no number is printed"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_opens_elsewhere(path):
+    """.ci/address has been run, and only 08 asks Colab for a GPU."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert "".join(code(path)[0]["source"]) == ADDRESS["first_cell"](*ADDRESS["read"]()), "use .ci/address"
+    gpu = {"accelerator": "GPU", "colab": {"gpuType": "T4"}} if path.name.startswith("08") else {}
+    assert {key: value for key, value in notebook["metadata"].items() if key in ("accelerator", "colab")} == gpu
+
+
+def test_the_address_is_written_everywhere_and_nothing_else_is(tmp_path):
+    def texts(root):
+        return {name: (root / name).read_text(encoding="utf-8") for name in names}
+
+    names = ["pyproject.toml", "README.md", *(f"notebooks/{path.name}" for path in NOTEBOOKS)]
+    (tmp_path / "notebooks").mkdir()
+    for name in names:
+        shutil.copy(ROOT / name, tmp_path / name)
+    ADDRESS["write"](root=tmp_path)
+    assert texts(tmp_path) == texts(ROOT), "use .ci/address"
+
+    old, new = ADDRESS["read"]()[0], "https://github.com/someone/somewhere"
+    ADDRESS["write"](new, root=tmp_path)
+    for name, text in texts(tmp_path).items():
+        assert text.count("someone/somewhere") == {"pyproject.toml": 1, "README.md": 2}.get(name, 3), name
+    ADDRESS["write"](old, root=tmp_path)
+    assert texts(tmp_path) == texts(ROOT)
+
+
+@pytest.mark.parametrize("setting", [{"https_proxy": "http://127.0.0.1:9"}, {"PATH": ""}], ids=["no network", "no git"])
+def test_a_notebook_alone_says_what_is_missing(setting, tmp_path):
+    cell = ADDRESS["first_cell"]("https://nowhere.invalid/someone/somewhere", "v1")
+    run = subprocess.run(
+        [sys.executable, "-c", cell], cwd=tmp_path, env=os.environ | setting, capture_output=True, text=True
+    )
+    said = run.stderr.splitlines()[-1]
+    assert said.startswith("RuntimeError: reptile_helpers is missing, and 'git ")
+    assert f"so that {tmp_path.resolve() / 'learn-reptile'} holds reptile_helpers, and run" in said
+
+
+def test_conda_and_binder_get_what_pip_gets():
+    floors = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    environment = (ROOT / "environment.yml").read_text().splitlines()
+    for name, floor in (line.split(">=") for line in floors):
+        name = {"torch": "pytorch", "matplotlib": "matplotlib-base"}.get(name, name)
+        assert f"  - {name}>={floor}" in environment
 
 
 def test_reptile_in_the_notebook_is_meta_train():

@@ -4,10 +4,11 @@ import re
 
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from reptile_helpers.characters import GENERATED, OMNIGLOT, Characters
-from reptile_helpers.plots import image_grid, interval_plot, picture
+from reptile_helpers.plots import BLUE, ORANGE, image_grid, interval_plot, picture, probability_rows, settle
 
 ALT, CAPTION = 'two "lines" & <a dot>', "The upper line is <higher>."
 
@@ -65,3 +66,34 @@ def test_image_grid_shows_paper_white_and_ink_black():
         assert shown == [0, 1] * 3
         assert [ax.get_ylabel() for ax in fig.axes[::2]] == ["x", "y", "z"]
         plt.close(fig)
+
+
+def test_rows_of_drawings_and_probabilities():
+    images = torch.ones(3, 28, 28)
+    images[1, 14] = 0
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.5, 0.4], [0.0, 1.0, 0.0]])
+    fig, ax = plt.subplots()
+    probability_rows(ax, {"support": images, "query": images}, {"step 3": probabilities})
+    assert [text.get_text() for text in ax.texts] == ["support", "query", "step 3"]
+    assert len(ax.images) == 2 and ax.images[0].get_array().shape == (96, 32)
+    bars = ax.collections[0]
+    heights = [line[1][1] - line[0][1] for line in bars.get_segments()]
+    assert torch.allclose(torch.tensor(heights).view(3, 3), 0.8 * probabilities.clamp(min=0.01).double(), atol=1e-6)
+    right = [to_hex(color).upper() for color in bars.get_colors()]
+    assert [right[i] for i in (0, 4, 8)] == [BLUE] * 3 and right.count(ORANGE) == 6
+    bottoms = [line[0][1] for line in bars.get_segments()]
+    assert bottoms[0] > bottoms[3] > bottoms[6]  # the first class is above
+    plt.close(fig)
+
+
+def test_a_settled_figure_keeps_its_layout_and_can_be_drawn_again():
+    fig = figure()
+    settle(fig)
+    assert not plt.get_fignums()
+    place = fig.axes[0].get_position().bounds
+    fig.axes[0].set_title("something")
+    first = pixels(picture(fig, alt=ALT, caption=CAPTION))
+    fig.axes[0].lines[0].set_ydata([2, 1])
+    second = pixels(picture(fig, alt=ALT, caption=CAPTION))
+    assert fig.axes[0].get_position().bounds == place and first.size == second.size == (400, 300)
+    assert first.tobytes() != second.tobytes()

@@ -8,6 +8,7 @@ from reptile_helpers.checks.notebook_05 import rotated_classes, sample_task, tas
 from reptile_helpers.checks.notebook_06 import adam_step, annealed, one_query_batches
 from reptile_helpers.checks.notebook_07 import batch_norm, paired, with_query
 from reptile_helpers.checks.notebook_08 import needed_tasks, running_mean, write_atomically
+from reptile_helpers.checks.notebook_09 import centred, distance_to_line, with_none
 from reptile_helpers.checks.notebook_10 import GUILTY, guilty, has_leak, outer_update, untouched
 
 __all__ = [
@@ -37,6 +38,9 @@ __all__ = [
     "needed_tasks",
     "write_atomically",
     "running_mean",
+    "centred",
+    "distance_to_line",
+    "with_none",
     "guilty",
     "outer_update",
     "has_leak",

@@ -1,0 +1,82 @@
+"""Strokes, what the network sees of them, and files of them."""
+
+import pytest
+import torch
+
+from reptile_helpers.drawings import PEN, SIDE, load_drawings, prepare, save_drawings, strokes_of
+from reptile_helpers.generated import generate_characters
+
+CORNER = [[[0.1, 0.1], [0.1, 0.3]], [[0.1, 0.3], [0.2, 0.3]]]  # an L, upright, twice as high as wide
+
+
+def box(image):
+    rows, columns = ((image < 0.5).any(d).nonzero()[:, 0] for d in (1, 0))
+    return rows.min().item(), rows.max().item(), columns.min().item(), columns.max().item()
+
+
+def test_a_drawing_is_in_the_middle_and_as_large_as_omniglots():
+    top, bottom, left, right = box(prepare(CORNER))
+    assert abs((top + bottom) / 2 - 13.5) <= 0.5 and abs((left + right) / 2 - 13.5) <= 0.5
+    assert abs(bottom - top + 1 - SIDE) <= 2 and abs(right - left + 1 - SIDE / 2) <= 2
+    assert set(prepare(CORNER).unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("scale, dx, dy", [(1, 0.7, 0.5), (3, 0, 0), (0.2, 0.1, 0.8)])
+def test_place_and_size_on_the_pad_do_not_matter(scale, dx, dy):
+    moved = [[[scale * x + dx, scale * y + dy] for x, y in stroke] for stroke in CORNER]
+    assert (prepare(moved) != prepare(CORNER)).sum() <= 4  # rounding, on the edge of the pen
+
+
+def test_ink_is_what_lies_within_the_pen():
+    image = prepare([[[0.2, 0.5], [0.8, 0.5]], [[0.5, 0.2], [0.5, 0.2]]])  # a level line, and a dot above its middle
+    line = SIDE / 2
+    for y, x in torch.cartesian_prod(torch.arange(28), torch.arange(28)).tolist():
+        px, py = x + 0.5 - 14, y + 0.5 - 14
+        on_line = max(abs(px) - line, 0) ** 2 + (py - line / 2) ** 2 <= PEN**2
+        on_dot = px**2 + (py + line / 2) ** 2 <= PEN**2
+        assert (image[y, x] == 0) == (on_line or on_dot), (x, y)
+
+
+def test_nothing_and_a_dot():
+    assert prepare([]).eq(1).all() and prepare([[]]).eq(1).all()
+    assert 1 <= (prepare([[[0.9, 0.9]]]) == 0).sum() <= 4
+
+
+def test_an_image_drawn_again_has_the_same_shape_and_as_much_ink():
+    images = generate_characters(60, 1, seed=3)[:, 0] / 255
+    again = torch.stack([prepare(strokes_of(image)) for image in images])
+    large = torch.tensor([max(b - a, d - c) in (16, 17, 18) for a, b, c, d in map(box, images)])
+    assert large.sum() > 8
+    ratio = (again[large] < 0.5).sum() / (images[large] < 0.5).sum()
+    assert 0.75 < ratio < 1.25
+    for image, other in zip(images[large], again[large], strict=True):
+        a, b = ((x < 0.5).float() for x in (image, other))
+        shifts = [(a * b.roll((dy, dx), (0, 1))).sum() for dy in range(-6, 7) for dx in range(-6, 7)]
+        assert max(shifts) > 0.45 * min(a.sum(), b.sum())
+
+
+def test_thinning_leaves_lines_of_one_pixel():
+    thick = torch.ones(28, 28)
+    thick[5:9, 4:24] = 0
+    strokes = torch.tensor(strokes_of(thick)) * 28
+    assert strokes[..., 1].unique().numel() <= 2  # one row, or two where it ends
+    assert strokes[..., 0].max() - strokes[..., 0].min() > 14
+
+
+def test_drawings_are_saved_and_loaded(tmp_path):
+    save_drawings(tmp_path / "Zeichnungen ✍.json", {"A": CORNER, "B": []})
+    assert load_drawings(tmp_path / "Zeichnungen ✍.json") == {"A": CORNER, "B": []}
+    assert list(load_drawings()) == ["A", "B", "C", "D", "E", "query 1", "query 2"]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"A": 3}', '{"A": [[[0.1]]]}', '{"A": [[[0.1, 1.5]]]}', "\x00"])
+def test_a_file_of_something_else(tmp_path, content):
+    path = tmp_path / "other.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="holds no drawings"):
+        load_drawings(path)
+
+
+def test_there_is_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        load_drawings(tmp_path / "none.json")

@@ -1,0 +1,83 @@
+"""Live pictures and pads, driven from Python; tests/browser moves them as a person does."""
+
+import ipywidgets
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from reptile_helpers.drawings import load_drawings, prepare
+from reptile_helpers.plots import picture
+from reptile_helpers.widgets import Pad, explore, shown
+
+
+def draw(height, label):
+    if height == 3:
+        raise ValueError("three is <too> much")
+    fig, ax = plt.subplots()
+    ax.bar([label], [height])
+    return picture(fig, alt=f"a bar of {height} for {label}", caption="a bar")
+
+
+@pytest.fixture
+def explorer():
+    controls = {"height": ipywidgets.IntSlider(1, 0, 5), "label": ipywidgets.Text("x", description="name")}
+
+    def touch(kind, x, y):
+        controls["height"].value, controls["label"].value = round(5 * y), kind
+
+    box = explore(draw, touch, **controls)
+    return controls, box.children[1], box.children[2]
+
+
+def test_the_picture_follows_the_controls(explorer):
+    controls, shown_picture, error = explorer
+    assert "a bar of 1 for x" in shown_picture.html and shown_picture.touchable
+    controls["height"].value = 4
+    assert "a bar of 4 for x" in shown_picture.html and not error.value
+    assert (controls["height"].description, controls["label"].description) == ("height", "name")
+    assert not plt.get_fignums()
+
+
+def test_the_pointer_is_answered_with_one_picture(explorer):
+    controls, shown_picture, error = explorer
+    seen = []
+    shown_picture.observe(lambda change: seen.append(change.new), "html")
+    shown_picture.pointer = ["down", 0.3, 0.8, 7]
+    assert controls["height"].value == 4 and len(seen) == 1 and "a bar of 4 for down" in seen[0]
+    assert shown_picture.answered == 7
+
+
+def test_an_error_is_seen_and_goes_away(explorer):
+    controls, shown_picture, error = explorer
+    controls["height"].value = 3
+    assert "ValueError: three is &lt;too&gt; much" in error.value and "a bar of 1" in shown_picture.html
+    shown_picture.pointer = ["move", 0, 0.6, 8]
+    assert shown_picture.answered == 8 and error.value  # the browser may go on
+    controls["height"].value = 2
+    assert not error.value and "a bar of 2" in shown_picture.html
+
+
+def test_an_error_at_the_start_stops_the_cell():
+    with pytest.raises(ValueError, match="three"):
+        explore(draw, height=ipywidgets.IntSlider(3, 0, 5), label=ipywidgets.Text("x"))
+
+
+def test_an_error_of_a_callback_is_shown():
+    error = ipywidgets.HTML()
+    callback = shown(lambda change: change.undefined, error)
+    callback(3)
+    assert "AttributeError" in error.value
+    shown(lambda change: None, error)()
+    assert not error.value
+
+
+def test_a_pad_sees_what_is_drawn():
+    strokes = load_drawings()["A"]
+    pad = Pad(label="A", strokes=strokes)
+    assert torch.equal(pad.image, prepare(strokes))
+    pixels = torch.tensor(list(bytes.fromhex(pad.seen))).view(28, 28)
+    assert torch.equal(pixels, (255 * pad.image).long())
+    order = []
+    pad.observe(lambda change: order.append(pad.image.sum().item()), "strokes")
+    pad.strokes = []
+    assert pad.image.eq(1).all() and order == [784.0]  # others that watch the strokes find the new image
