@@ -1,0 +1,48 @@
+"""How long is it from a key on a slider to the new picture? python tests/benchmarks/slider.py 01 02
+
+Runs each notebook in JupyterLab in Chromium and presses arrow keys on the sliders of its views, 40 in all. Prints the
+median and the 95 % quantile of the milliseconds from the key to the decoded picture, which the browser measures.
+
+Needs the extra `browser`. Run it on an idle machine.
+"""
+
+import statistics
+import sys
+import tempfile
+from itertools import cycle, islice
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "browser"))
+from lab import ROOT, chromium, jupyter_server, new_page, open_and_run  # noqa: E402
+from views import explorers, milliseconds_to_next_picture, press, sliders  # noqa: E402
+
+PRESSES = 40
+
+
+def measure(page):
+    handles = [(view, handle) for view in explorers(page) for handle in sliders(view).values()]
+    times = []
+    for view, handle in islice(cycle(handles), PRESSES):
+        # There and back, with room on both sides: every key gives another value.
+        value, least, most = (float(handle.get_attribute(f"aria-value{it}")) for it in ("now", "min", "max"))
+        key = "ArrowRight" if value < (least + most) / 2 else "ArrowLeft"
+        times.append(milliseconds_to_next_picture(view, lambda handle=handle, key=key: press(handle, key)))
+    return times
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder, jupyter_server(Path(folder)) as server, chromium() as browser:
+        for number in sys.argv[1:]:
+            (path,) = ROOT.glob(f"notebooks/{number}_*.ipynb")
+            with new_page(browser) as page:
+                open_and_run(page, server, path.stem)
+                times = measure(page)
+            if times:
+                quantile = statistics.quantiles(times, n=20, method="inclusive")[-1]
+                print(f"{path.stem}: median {statistics.median(times):.0f} ms, 95 % quantile {quantile:.0f} ms")
+            else:
+                print(f"{path.stem}: no view with a slider")
+
+
+if __name__ == "__main__":
+    main()

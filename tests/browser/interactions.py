@@ -1,0 +1,172 @@
+"""What a reader does with the views of a notebook, and what must come of it. By notebook number, see ACTIONS."""
+
+import json
+import re
+
+from lab import ROOT
+from views import drag_in_picture, drag_slider, explorers, milliseconds_to_next_picture, picture, press, settle, sliders
+
+DRAWINGS = json.loads((ROOT / "reptile_helpers" / "drawings.json").read_text(encoding="utf-8"))
+
+WIDTH = "it => it.querySelector('img').getBoundingClientRect().width"
+
+
+def every_slider(explorer):
+    """Each slider of the explorer, by key and by mouse, gives another picture, in the place of the one before."""
+    for label, handle in sliders(explorer).items():
+        width = explorer.evaluate(WIDTH)
+        at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+        changed = milliseconds_to_next_picture(
+            explorer, lambda h=handle, e=at_end: press(h, "ArrowLeft" if e else "ArrowRight")
+        )
+        assert changed < 5000, f"{label}: {changed:.0f} ms"
+        milliseconds_to_next_picture(explorer, lambda h=handle: drag_slider(h, 0.3))
+        settle(explorer)
+        assert explorer.locator("img").count() == 1, f"{label}: pictures are stacked"
+        assert picture(explorer)[0].strip(), f"{label}: the picture has no text alternative"
+        assert abs(explorer.evaluate(WIDTH) - width) < 2, f"{label}: the picture jumps"
+    error = explorer.locator("pre")
+    assert not error.count(), error.first.inner_text()
+
+
+def is_dark(explorer, x, y):
+    """Is there black ink within six pixels of a place in the picture (fractions from the lower left corner)?"""
+    return explorer.evaluate(
+        """(explorer, [x, y]) => {
+            const image = explorer.querySelector("img"), canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            const context = canvas.getContext("2d");
+            context.drawImage(image, 0, 0);
+            const near = context.getImageData(x * canvas.width - 6, (1 - y) * canvas.height - 6, 13, 13).data;
+            return near.some((value, i) => i % 4 === 0 && near[i] + near[i + 1] + near[i + 2] < 200);
+        }""",
+        [x, y],
+    )
+
+
+def drag_a_point(page):
+    """01: a pressed point goes where the pointer goes, along its wave, and the sliders say where it is."""
+    (explorer,) = explorers(page)
+    milliseconds_to_next_picture(explorer, lambda: drag_in_picture(explorer, [(0.2, 0.5), (0.25, 0.5)]))
+    settle(explorer)
+    readout = explorer.locator(".widget-slider", has_text="place").locator(".widget-readout")
+    before = float(readout.inner_text())
+    drag_in_picture(explorer, [(0.25, 0.5), (0.29, 0.5)])
+    settle(explorer)
+    moved = float(readout.inner_text()) - before
+    assert 1 < moved < 2, moved  # the panel is about a third of the figure and shows 10 units: 0.04 are 1.3
+
+
+def drag_the_start(page, touch=False):
+    """02: the hollow star is drawn where it was dragged to, and Python knows it."""
+    (explorer,) = explorers(page)
+    for place in ((0.5, 0.4), (0.7, 0.75)):
+        drag_in_picture(explorer, [(0.4, 0.6), place], touch)
+        settle(explorer)
+        assert is_dark(explorer, *place)
+    start = [float(n) for n in re.findall(r"from (-?[\d.]+) and (-?[\d.]+)", picture(explorer)[0])[0]]
+    assert start[0] > 0 and start[1] > 1, start
+
+
+def choose_characters(page):
+    """06: another alphabet, and fewer of its characters, give other pictures; too many give a sentence."""
+    (explorer,) = explorers(page)
+    alphabet, characters = explorer.locator("select").all()
+    names = alphabet.locator("option").all_inner_texts()
+    milliseconds_to_next_picture_of_choice(explorer, lambda: alphabet.select_option(names[1]))
+    assert picture(explorer)[0].startswith(names[1])
+    those = characters.locator("option").all_inner_texts()
+    milliseconds_to_next_picture_of_choice(explorer, lambda: characters.select_option(those[:3]))
+    assert "of the 57 queries" in picture(explorer)[0]
+    characters.select_option(those[:6] if len(those) > 5 else those)
+    if len(those) > 5:
+        page.wait_for_function("document.querySelector('.explorer pre')?.innerText.includes('ways is 6')")
+        milliseconds_to_next_picture_of_choice(explorer, lambda: characters.select_option(those[:2]))
+        assert not explorer.locator("pre").count()
+
+
+def milliseconds_to_next_picture_of_choice(explorer, choose):
+    before = picture(explorer)[2]
+    choose()
+    explorer.page.wait_for_function(
+        "before => { const it = document.querySelector('.explorer img'); return it && it.src !== before; }", arg=before
+    )
+
+
+def draw(page, name, strokes, touch=False):
+    """Draw on the pad with this label, after clearing it."""
+    pad = page.locator(".board div:has(> canvas.paper)", has=page.get_by_text(name, exact=True))
+    pad.get_by_role("button", name="clear").click()
+    paper = pad.locator("canvas.paper")
+    paper.scroll_into_view_if_needed()
+    box = paper.bounding_box()
+    browser = page.context.new_cdp_session(page)
+    for stroke in strokes:
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        if touch:
+            kinds = ["touchStart"] + ["touchMove"] * (len(places) - 1) + ["touchEnd"]
+            for kind, points in zip(kinds, [[place] for place in places] + [[]], strict=True):
+                points = [{"x": x, "y": y} for x, y in points]
+                browser.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        else:
+            page.mouse.move(*places[0])
+            page.mouse.down()
+            for place in places[1:]:
+                page.mouse.move(*place)
+            page.mouse.up()
+    browser.detach()
+    return pad
+
+
+def says(page, text, timeout=10_000):
+    page.wait_for_function(
+        "text => document.querySelector('.board figcaption')?.innerText.includes(text)", arg=text, timeout=timeout
+    )
+
+
+def draw_until_it_is_right(page):
+    """09: drawn by mouse and by finger, a query is recognized; undo and clear take strokes back; a set is kept."""
+    says(page, "query 1 is B")
+    pad = draw(page, "query 1", DRAWINGS["A"])
+    says(page, "query 1 is A")
+    # Python's image and the browser's are the same: dark pixels here are ink there.
+    ink = pad.locator("canvas.seen").evaluate(
+        "it => it.getContext('2d').getImageData(0, 0, 28, 28).data.filter((v, i) => i % 4 === 0 && v < 128).length"
+    )
+    assert 20 < ink < 80
+    draw(page, "query 2", DRAWINGS["D"], touch=True)
+    says(page, "query 2 is D")
+
+    pad.get_by_role("button", name="undo").click()
+    assert "1 strokes" in pad.locator("canvas.paper").get_attribute("aria-label")
+    pad.get_by_role("button", name="clear").click()
+    page.wait_for_function("!document.querySelector('.board figcaption').innerText.includes('query 1')")
+
+    page.get_by_role("button", name="save", exact=True).click()
+    page.get_by_role("button", name="clear all", exact=True).click()
+    page.get_by_text("Draw at least two examples and one query.").wait_for()
+    page.get_by_role("button", name="load", exact=True).click()
+    says(page, "query 2 is D")
+    page.get_by_role("button", name="sample drawings", exact=True).click()
+    says(page, "query 1 is B")
+    page.locator(".board input[type=text]").fill("nothing.json")
+    page.get_by_role("button", name="load", exact=True).click()
+    page.locator(".board pre", has_text="There is no file nothing.json").wait_for()
+    page.get_by_role("button", name="sample drawings", exact=True).click()
+    page.locator(".board pre").wait_for(state="detached")
+
+
+ACTIONS = {
+    "01": [drag_a_point],
+    "02": [drag_the_start, lambda page: drag_the_start(page, touch=True)],
+    "06": [choose_characters],
+    "09": [draw_until_it_is_right],
+}
+
+
+def use(page, number):
+    """All views of a notebook that has been run."""
+    for explorer in explorers(page):
+        every_slider(explorer)
+    for action in ACTIONS.get(number, ()):
+        action(page)

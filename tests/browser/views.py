@@ -1,0 +1,107 @@
+"""Use the views of `reptile_helpers.widgets.explore` as a person does: by keys, mouse and finger."""
+
+# Starts to wait for the next picture. The browser takes the time, so that what Playwright needs is not in it.
+WATCH = """explorer => {
+    let before = explorer.querySelector("img").src, start = null;
+    const started = () => start ??= performance.now();
+    for (const event of ["keydown", "pointerdown"]) explorer.addEventListener(event, started, {capture: true});
+    explorer.nextPicture = new Promise(resolve => {
+        new MutationObserver(async (_, observer) => {
+            const image = explorer.querySelector("img");
+            if (start === null) before = image?.src;  // a late answer to what was done earlier
+            if (!image || image.src === before) return;
+            observer.disconnect();
+            await image.decode();
+            resolve(performance.now() - start);
+        }).observe(explorer, {subtree: true, childList: true, attributeFilter: ["src"]});
+    });
+}"""
+
+
+def explorers(page):
+    """The views of the notebook, once all of them have a picture: a list of Playwright's locators."""
+    page.wait_for_function("[...document.querySelectorAll('.explorer')].every(it => it.querySelector('img'))")
+    return page.locator(".explorer").all()
+
+
+def sliders(explorer):
+    """Label → handle."""
+    found = explorer.locator(".widget-slider").all()
+    return {it.locator(".widget-label").inner_text(): it.locator(".noUi-handle") for it in found}
+
+
+def picture(explorer):
+    """Its alt, caption and src, all of one moment: it may be replaced at any time."""
+    return explorer.evaluate(
+        """it => {
+            const image = it.querySelector("img");
+            return [image.alt, it.querySelector("figcaption").innerText, image.src];
+        }"""
+    )
+
+
+def settle(explorer):
+    """Wait until no picture has come for half a second: all earlier moves have been answered."""
+    explorer.evaluate(
+        """explorer => new Promise(resolve => {
+            const settled = () => { observer.disconnect(); resolve(); };
+            let timer = setTimeout(settled, 500);
+            const observer = new MutationObserver(() => {
+                clearTimeout(timer);
+                timer = setTimeout(settled, 500);
+            });
+            observer.observe(explorer, {subtree: true, childList: true, attributeFilter: ["src"]});
+        })"""
+    )
+
+
+def milliseconds_to_next_picture(explorer, act, timeout=10):
+    """Call `act`; the milliseconds from the first key or pointer press in the explorer to another picture."""
+    settle(explorer)
+    explorer.evaluate(WATCH)
+    act()
+    return explorer.evaluate(
+        """(explorer, seconds) => Promise.race([explorer.nextPicture, new Promise((_, reject) =>
+            setTimeout(() => reject(new Error(`no other picture within ${seconds} s`)), 1000 * seconds))])""",
+        timeout,
+    )
+
+
+def press(slider, key):
+    """Press a key, such as "ArrowRight", on a slider's handle."""
+    slider.focus()
+    slider.press(key)
+
+
+def drag_slider(slider, fraction):
+    """Drag a slider's handle by mouse to a fraction of its track."""
+    slider.hover()  # waits until nothing moves: JupyterLab scrolls to a cell that gets the focus
+    page, track = slider.page, slider.locator("xpath=../..").bounding_box()
+    page.mouse.down()
+    page.mouse.move(track["x"] + fraction * track["width"], track["y"] + track["height"] / 2, steps=5)
+    page.mouse.up()
+
+
+def drag_in_picture(explorer, places, touch=False):
+    """Drag through the places by mouse or finger. A place: fractions of width and height from the lower left corner."""
+    explorer.locator("img").hover()  # waits until nothing moves
+    left, bottom, width, height = explorer.evaluate(
+        """it => {
+            const box = it.querySelector("img").getBoundingClientRect();
+            return [box.left, box.bottom, box.width, box.height];
+        }"""
+    )
+    page = explorer.page
+    first, *rest = [(left + x * width, bottom - y * height) for x, y in places]
+    if not touch:
+        page.mouse.move(*first)
+        page.mouse.down()
+        for x, y in rest:
+            page.mouse.move(x, y, steps=5)
+        page.mouse.up()
+        return
+    # Playwright itself can only tap.
+    browser = page.context.new_cdp_session(page)
+    for kind, *points in [("touchStart", first), *(("touchMove", place) for place in rest), ("touchEnd",)]:
+        browser.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]})
+    browser.detach()
