@@ -43,7 +43,8 @@ def picture(fig, alt, caption, data=None):
         fig.suptitle(data.name, color="white", backgroundcolor=RED, fontweight="bold", fontsize=10)
         alt, caption = f"Made from {data.name}. {alt}", f"Made from {data.name}. {caption}"
     file = io.BytesIO()
-    canvas = FigureCanvasAgg(fig)  # savefig draws twice, and compresses hard: too slow for a picture behind a slider
+    # Neither savefig, which draws twice, nor a new canvas each time: too slow for a picture behind a slider.
+    canvas = fig.canvas if isinstance(fig.canvas, FigureCanvasAgg) else FigureCanvasAgg(fig)
     canvas.draw()
     Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(file, "png", compress_level=1)
     plt.close(fig)

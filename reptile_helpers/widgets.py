@@ -50,6 +50,11 @@ class Picture(anywidget.AnyWidget):
         else send(now);
       }
       el.setAttribute("aria-live", "polite");
+      requestAnimationFrame(() => {  // or Notebook 7 takes the arrow keys for itself
+        for (const handle of el.closest(".explorer")?.querySelectorAll(".noUi-handle") ?? []) {
+          handle.setAttribute("data-lm-suppress-shortcuts", "true");
+        }
+      });
       if (model.get("touchable")) {
         el.style.touchAction = "none";
         el.style.cursor = "pointer";

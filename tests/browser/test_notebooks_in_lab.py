@@ -55,7 +55,8 @@ def test_narrow_and_dark(browser, server, tmp_path):
         screenshot(page, Path(os.environ.get("SCREENSHOTS", tmp_path)) / "narrow_and_dark.png")
 
 
-def test_an_error_in_a_callback_is_seen(page, server):
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_an_error_in_a_callback_is_seen(app, page, server):
     source = """\
 import sys
 sys.path.insert(0, "..")
@@ -71,7 +72,7 @@ explore(draw, n=IntSlider(1, 0, 2));"""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # else JupyterLab asks
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=kernel)
     nbformat.write(notebook, server.folder / "notebooks" / "error.ipynb")
-    open_and_run(page, server, "error")
+    open_and_run(page, server, "error", app)
     (explorer,) = explorers(page)
     (handle,) = sliders(explorer).values()
     press(handle, "ArrowLeft")
