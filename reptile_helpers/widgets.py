@@ -165,12 +165,14 @@ class Pad(anywidget.AnyWidget):
 
 
 def shown(function, error):
-    """`function` as a callback whose errors are seen, in the ipywidgets.HTML `error`; Jupyter would hide them."""
+    """`function` as a callback whose errors are seen, in the ipywidgets.HTML `error`; Jupyter would hide them.
+
+    A text that the function returns is shown there, too.
+    """
 
     def callback(change=None):
         try:
-            function(change)
-            error.value = ""
+            error.value = function(change) or ""
         except Exception:
             error.value = f'<pre style="color: #D55E00">{escape(traceback.format_exc())}</pre>'
 

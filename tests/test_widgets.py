@@ -69,6 +69,8 @@ def test_an_error_of_a_callback_is_shown():
     assert "AttributeError" in error.value
     shown(lambda change: None, error)()
     assert not error.value
+    shown(lambda change: "saved", error)()
+    assert error.value == "saved"
 
 
 def test_a_pad_sees_what_is_drawn():

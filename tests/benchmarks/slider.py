@@ -2,6 +2,7 @@
 
 Runs each notebook in JupyterLab in Chromium and presses arrow keys on the sliders of its views, 40 in all. Prints the
 median and the 95 % quantile of the milliseconds from the key to the decoded picture, which the browser measures.
+For the pads of 09 it is from the touch of the pen, through a stroke, to the new probabilities.
 
 Needs the extra `browser`. Run it on an idle machine.
 """
@@ -30,13 +31,27 @@ def measure(page):
     return times
 
 
+def strokes(page):
+    board, paper = page.locator(".board"), page.locator(".board canvas.paper").last
+    paper.scroll_into_view_if_needed()
+    box = paper.bounding_box()
+
+    def stroke(n):
+        page.mouse.move(box["x"] + 30, box["y"] + 6 * n)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 100, box["y"] + 6 * n + 3)
+        page.mouse.up()
+
+    return [milliseconds_to_next_picture(board, lambda n=n: stroke(n)) for n in range(1, 21)]
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder, jupyter_server(Path(folder)) as server, chromium() as browser:
         for number in sys.argv[1:]:
             (path,) = ROOT.glob(f"notebooks/{number}_*.ipynb")
             with new_page(browser) as page:
                 open_and_run(page, server, path.stem)
-                times = measure(page)
+                times = strokes(page) if number == "09" else measure(page)
             if times:
                 quantile = statistics.quantiles(times, n=20, method="inclusive")[-1]
                 print(f"{path.stem}: median {statistics.median(times):.0f} ms, 95 % quantile {quantile:.0f} ms")
