@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -48,13 +49,16 @@ def jupyter_server(folder):
     environment |= {f"JUPYTER_{part.upper()}_DIR": str(folder / part) for part in ("config", "data", "runtime")}
     environment["IPYTHONDIR"] = str(folder / "ipython")
     exposed = [f"--{app}.expose_app_in_browser=True" for app in ("LabApp", "JupyterNotebookApp")]
+    with socket.create_server(
+        ("127.0.0.1", 0)
+    ) as free:  # two servers that look for one by themselves can take the same
+        port = f"--ServerApp.port={free.getsockname()[1]}"
     root = f"--ServerApp.root_dir={folder / 'files'}"
-    command = [sys.executable, "-m", "jupyter_server", "--allow-root", root, *exposed]
+    command = [sys.executable, "-m", "jupyter_server", "--allow-root", root, port, *exposed]
     log = folder / "log.txt"
     with log.open("w") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
-        # It takes the next free port and says which: two servers can start at the same time.
         while not (running := list(list_running_servers(folder / "runtime"))):
             if process.poll() is not None:
                 raise RuntimeError(f"The Jupyter server did not start:\n{log.read_text()}")
