@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from reptile_helpers.characters import SIZE
 
 SIDE = 17.0  # pixels; with the ink that is 18, and half of Omniglot's drawings have 15 to 20
-# The radius in pixels. Omniglot's characters, drawn again, have about 5 % more ink than before. With less than √½ a dot
+# The radius in pixels. Omniglot's characters, drawn again, have about 6 % more ink than before. With less than √½ a dot
 # could fall between four pixels, and vanish.
 PEN = 0.71
 SAMPLES = Path(__file__).with_name("drawings.json")

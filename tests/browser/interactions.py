@@ -75,24 +75,26 @@ def choose_characters(page):
     (explorer,) = explorers(page)
     alphabet, characters = explorer.locator("select").all()
     names = alphabet.locator("option").all_inner_texts()
-    milliseconds_to_next_picture_of_choice(explorer, lambda: alphabet.select_option(names[1]))
+    choose(explorer, lambda: alphabet.select_option(names[1]))
     assert picture(explorer)[0].startswith(names[1])
     those = characters.locator("option").all_inner_texts()
-    milliseconds_to_next_picture_of_choice(explorer, lambda: characters.select_option(those[:3]))
+    choose(explorer, lambda: characters.select_option(those[:3]))
     assert "of the 57 queries" in picture(explorer)[0]
     characters.select_option(those[:6] if len(those) > 5 else those)
     if len(those) > 5:
         page.wait_for_function("document.querySelector('.explorer pre')?.innerText.includes('ways is 6')")
-        milliseconds_to_next_picture_of_choice(explorer, lambda: characters.select_option(those[:2]))
+        choose(explorer, lambda: characters.select_option(those[:2]))
         assert not explorer.locator("pre").count()
 
 
-def milliseconds_to_next_picture_of_choice(explorer, choose):
+def choose(explorer, act):
+    """Call `act`, and wait for another picture, and until no more of them come."""
     before = picture(explorer)[2]
-    choose()
+    act()
     explorer.page.wait_for_function(
         "before => { const it = document.querySelector('.explorer img'); return it && it.src !== before; }", arg=before
     )
+    settle(explorer)
 
 
 def draw(page, name, strokes, touch=False):
