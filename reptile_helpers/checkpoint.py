@@ -14,9 +14,12 @@ A checkpoint is a dict that `torch.load(path, weights_only=True)` reads:
     seconds         float: how long the training has taken so far
 """
 
+import hashlib
+import io
 import os
 import uuid
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -28,20 +31,31 @@ KEYS = {
     "configuration": dict, "iteration": int, "generator": torch.Tensor, "curve": list, "seconds": float,
 }  # fmt: skip
 PRETRAINED = Path(__file__).parent / "pretrained"
+# Of the files that ship with the package.
+SHA256 = {"omniglot_5way": "f478c7b538db0bb3ccac9d8c16dbe3c8001d2ef556c741d37c3df197be882a71"}
 
 
 def save_checkpoint(path, state):
-    """Write the dict to `path`: afterwards the file is the new one or the old one as a whole, whatever happens."""
-    path = Path(path)
+    """Write the dict to `path`: afterwards the file is the new one or the old one as a whole, whatever happens.
+
+    Raises OSError if it cannot be written: a full disk, a folder that is read-only or gone.
+    """
+    path, content = Path(path), io.BytesIO()
+    torch.save(state, content)  # not into the file: torch would hide why writing failed
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         with open(temporary, "wb") as file:
-            torch.save(state, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        before = "the one before is still there" if path.exists() else "there is none from before"
+        problem = f"{error.strerror}: the checkpoint cannot be written, {before}"
+        raise OSError(error.errno, problem, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk there is nothing to remove
+            temporary.unlink()
 
 
 def load_checkpoint(path):
@@ -52,18 +66,27 @@ def load_checkpoint(path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}.")
+    size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not look at the check sums
-            damaged = archive.testzip()
+            inflated = sum(member.file_size for member in archive.infolist()) > size  # torch.save never compresses
+            damaged = "its size" if inflated else archive.testzip()
         state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zipfile, pickle and torch have many, and their texts help nobody
         raise ValueError(f"{path} is damaged, or is not a checkpoint: {type(error).__name__}.") from error
     if damaged:
-        raise ValueError(f"{path} is damaged: the check sum of {damaged} is wrong.")
+        raise ValueError(f"{path} is damaged: {damaged} does not fit its contents.")
     wrong = [key for key, kind in KEYS.items() if not isinstance(state, dict) or not isinstance(state.get(key), kind)]
-    if wrong or list(state["phi"]) != list(state["second_moment"]):
-        raise ValueError(f"{path} is not a checkpoint of reptile_helpers: {', '.join(wrong) or 'names'} wrong.")
+    if not wrong and shapes(state["phi"]) != shapes(state["second_moment"]):
+        wrong = ["phi and second_moment"]
+    if wrong:
+        raise ValueError(f"{path} is not a checkpoint of reptile_helpers: {', '.join(wrong)} wrong.")
     return state
+
+
+def shapes(weights):
+    """What the weights, or anything like them, look like: a list of (name, shape, dtype)."""
+    return [(name, list(p.shape), p.dtype) for name, p in weights.items()]
 
 
 def learner_of(state, device="cpu"):
@@ -73,8 +96,13 @@ def learner_of(state, device="cpu"):
 
 
 def load_pretrained(name):
-    """A checkpoint that ships with the package, such as "omniglot_5way"."""
-    names = sorted(path.stem for path in PRETRAINED.glob("*.pt"))
-    if name not in names:
-        raise ValueError(f"name is {name!r}; it must be one of {', '.join(names)}")
-    return load_checkpoint(PRETRAINED / f"{name}.pt")
+    """A checkpoint that ships with the package, such as "omniglot_5way".
+
+    Raises ValueError for another name, or if the file is not the one that was published.
+    """
+    if name not in SHA256:
+        raise ValueError(f"name is {name!r}; it must be one of {', '.join(SHA256)}")
+    path = PRETRAINED / f"{name}.pt"
+    if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[name]:
+        raise ValueError(f"{path} is not the file that was published: its SHA-256 is another. Install it anew.")
+    return load_checkpoint(path)

@@ -7,11 +7,11 @@ import torch
 from tqdm.auto import tqdm
 
 from reptile_helpers.models import forward_tasks
-from reptile_helpers.reptile import Learner, adapt_together, minibatches
-from reptile_helpers.tasks import TaskBatch
+from reptile_helpers.reptile import Learner, adapt_together, diverged, minibatches
+from reptile_helpers.tasks import TaskBatch, at_least_one
 
 MODES = ("transductive", "support + one query", "support only")
-TASKS_AT_ONCE = 8  # bounds the memory: every task has weights of its own. Results do not depend on it
+TASKS_AT_ONCE = 8  # bounds the memory: every task has weights of its own
 
 
 @torch.no_grad()
@@ -39,22 +39,33 @@ def predict(model, weights, support_x, query_x, mode="transductive"):
 def evaluate_modes(model, learner, batch, inner, generator, modes=MODES):
     """Mode → one score per task of a TaskBatch, float [tasks]: adapt on the support set, predict the queries.
 
-    The score is the share of correct labels, or for real targets the mean squared error.
+    The score is the share of correct labels, or for real targets the mean squared error. A task's score has the same
+    bits however many tasks come after it in the batch.
+
+    Raises FloatingPointError if an inner loop diverges, ValueError for an empty batch.
     """
-    order = minibatches(*batch.support_x.shape[:2], inner, generator)
+    tasks, examples = batch.support_x.shape[:2]
+    at_least_one(tasks=tasks)
+    order = minibatches(tasks, examples, inner, generator)
     scores = {mode: [] for mode in modes}
-    parts = range(0, len(order), TASKS_AT_ONCE)
+    parts = range(0, tasks, TASKS_AT_ONCE)
     for start in tqdm(parts, desc="evaluation", leave=False, disable=len(parts) < 4):
-        part = slice(start, start + TASKS_AT_ONCE)
+        # The last part is filled up with tasks of the first: rounding differs with the number of tasks at once.
+        part = torch.arange(start, start + TASKS_AT_ONCE, device=order.device) % tasks
         support_x, support_y, query_x, query_y = TaskBatch(*(tensor[part] for tensor in batch))
         weights = adapt_together(model, learner, support_x, support_y, order[part], inner).weights
+        if diverged(learner.weights, weights).any():
+            raise FloatingPointError(
+                f"an inner loop diverged among tasks {start} to {min(start + TASKS_AT_ONCE, tasks) - 1}: no mean over "
+                f"tasks has a meaning then. Take a smaller learning rate than {inner.lr:g}, or fewer steps."
+            )
         for mode in modes:
             output = predict(model, weights, support_x, query_x, mode)
             if query_y.is_floating_point():
-                scores[mode].append((output - query_y).square().flatten(1).mean(1))
+                scores[mode].append(squared_error(output, query_y))
             else:
                 scores[mode].append(accuracy(output.argmax(-1), query_y))
-    return {mode: torch.cat(parts) for mode, parts in scores.items()}
+    return {mode: torch.cat(parts)[:tasks] for mode, parts in scores.items()}
 
 
 def evaluate(model, learner, batch, inner, generator, mode="transductive"):
@@ -99,20 +110,36 @@ def nearest_neighbour(batch):
 
     The baseline that learns nothing, in Euclidean distance. batch: a TaskBatch with class labels.
     """
+    if batch.support_y.is_floating_point():
+        raise ValueError(f"support_y is {batch.support_y.dtype}; a nearest neighbour needs class labels, int64")
     distances = torch.cdist(batch.query_x.flatten(2), batch.support_x.flatten(2))
     return batch.support_y.gather(1, distances.argmin(-1))
 
 
 def accuracy(labels, query_y):
     """The share of correct labels in each task, float [tasks]; both arguments are int64 [tasks, queries]."""
+    check_same_shape(labels, query_y)
     return (labels == query_y).float().mean(1)
+
+
+def squared_error(output, query_y):
+    """The mean squared error of each task, float [tasks]; both arguments are float [tasks, queries, 1]."""
+    check_same_shape(output, query_y)
+    return (output - query_y).square().flatten(1).mean(1)
+
+
+def check_same_shape(predicted, query_y):
+    if predicted.shape != query_y.shape or predicted.numel() == 0:  # PyTorch would broadcast
+        raise ValueError(f"predicted is {list(predicted.shape)}, query_y {list(query_y.shape)}: it must be one shape")
 
 
 def mean_and_interval(scores):
     """The mean over tasks, and half the width of its 95 % interval, 1.96 standard errors: two floats.
 
-    scores: [tasks], one per independent task, at least two.
+    scores: float [tasks], one per independent task, at least two, all finite, or there is a ValueError.
     """
     if scores.dim() != 1 or len(scores) < 2:
         raise ValueError(f"scores has the shape {list(scores.shape)}; an interval needs [tasks] with at least 2 tasks")
+    if not scores.isfinite().all():
+        raise ValueError(f"{(~scores.isfinite()).sum()} of {len(scores)} scores are infinite or no number")
     return scores.mean().item(), 1.96 * scores.std().item() / math.sqrt(len(scores))

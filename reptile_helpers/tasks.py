@@ -1,5 +1,7 @@
 """Tasks: a small data set to learn from (the support set), and another to be judged on (the query set)."""
 
+import math
+import numbers
 from typing import NamedTuple
 
 import torch
@@ -19,11 +21,18 @@ class TaskBatch(NamedTuple):
     query_y: Tensor
 
 
-def at_least_one(**numbers):
+def at_least_one(**values):
     """Raise ValueError unless every number is a whole number of at least 1: a count of tasks, ways, shots, steps …"""
-    for name, value in numbers.items():
+    for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+
+
+def positive(**values):
+    """Raise ValueError unless every value is a finite number above 0: a learning rate, a step size …"""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value!r}; it must be a positive number")
 
 
 class SineTasks:
@@ -95,12 +104,12 @@ class FewShotTasks:
         )
 
     def sample(self, tasks, generator):
-        """A TaskBatch of `tasks` new tasks, images float [tasks, examples, 1, height, width] in [0, 1].
+        """A TaskBatch of `tasks` new tasks, images [tasks, examples, 1, height, width] in [0, 1].
 
         Examples are ordered by label. The labels 0 … ways − 1 are dealt anew in every task.
         """
         classes, drawings = self.sample_indices(tasks, generator)
-        images = self.images[classes[:, :, None], drawings].float() / 255
+        images = self.images[classes[:, :, None], drawings].to(torch.get_default_dtype()) / 255
         labels = torch.arange(self.ways, device=images.device).view(1, -1, 1).expand(tasks, -1, images.shape[2])
         sets = []
         for part in (slice(None, self.shots), slice(self.shots, None)):

@@ -2,25 +2,30 @@
 
 The newest state is always in RUN_DIR/checkpoint.pt. The same command, started again, goes on from there, and ends with
 the same bits as a run that was never stopped (on the same machine, with the same number of threads).
+
+Under torchrun, several processes share every meta-batch: torchrun --nproc-per-node=2 -m reptile_helpers.train ...
 """
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 import torch
 
 from reptile_helpers.characters import GENERATED, OMNIGLOT, SETS, Characters, load_characters, with_rotations
-from reptile_helpers.checkpoint import learner_of, load_checkpoint, save_checkpoint
+from reptile_helpers.checkpoint import learner_of, load_checkpoint, save_checkpoint, shapes
+from reptile_helpers.distributed import adapt_shared, from_the_first, processes, rank_and_ranks
 from reptile_helpers.evaluate import evaluate, evaluate_modes, mean_and_interval
 from reptile_helpers.generated import generate_characters
 from reptile_helpers.models import omniglot_cnn, sine_mlp
-from reptile_helpers.reptile import InnerLoop, Learner, meta_train
-from reptile_helpers.tasks import FewShotTasks, SineTasks
+from reptile_helpers.reptile import InnerLoop, Learner, adapt_together, meta_train
+from reptile_helpers.tasks import FewShotTasks, SineTasks, at_least_one, positive
 
 # The authors' settings (openai/supervised-reptile, in its README and its sine example).
 RECIPES = {
@@ -50,7 +55,13 @@ def configuration(data, ways=None, seed=0, **changes):
     unknown = [name for name in changes if name not in recipe]
     if unknown:
         raise ValueError(f"{unknown[0]} is no setting; there are {', '.join(recipe)}")
-    return {"data": data, "ways": ways, "seed": seed} | recipe | changes
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; it must be a whole number of at least 0")
+    config = {"data": data, "ways": ways, "seed": seed} | recipe | changes
+    inner_loops(config)  # each looks at its settings
+    at_least_one(**{name: config[name] for name in ("shots", "meta_batch", "iterations")})
+    positive(epsilon=config["epsilon"])
+    return config
 
 
 def find_characters(config):
@@ -95,31 +106,55 @@ def stop_requests():
             signal.signal(number, handler)
 
 
+@contextmanager
+def default_dtype(dtype):
+    """PyTorch's default dtype for a while: what weights and tasks have, here and everywhere."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def train(config, run_dir, device="cpu", checkpoint_seconds=180):
     """Meta-train as `configuration` says, or go on from `run_dir`/checkpoint.pt. Returns the checkpoint at the end.
 
+    All is in PyTorch's default dtype. With several processes each calls this alike; the first does the reading, writing
+    and watching, and the others return None.
+
     A checkpoint is written every `checkpoint_seconds`, at the end, and on Ctrl-C, which then raises KeyboardInterrupt.
+    It is also written, as of the last good meta-iteration, when an inner loop diverges (FloatingPointError), or when
+    another process dies (ConnectionError).
     The curve in it has up to 50 points, 100 meta-iterations apart or more: accuracy (or squared error) on 200 test
     tasks, 1-shot (or ten points), transductive, after as many inner steps as in meta-training. It is there to be looked
     at; nothing is chosen by it.
 
-    Raises ValueError if the checkpoint there is damaged, or of another configuration; nothing is overwritten then.
+    Raises ValueError if the checkpoint there is damaged, or of another configuration or dtype; nothing is overwritten
+    then. OSError if the checkpoint at the end cannot be written; before that, a warning says so.
     """
+    rank, ranks = rank_and_ranks()
+    if ranks > config["meta_batch"]:
+        raise ValueError(f"{ranks} processes cannot share a meta-batch of {config['meta_batch']} tasks; start fewer")
     path = Path(run_dir) / "checkpoint.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    for half_written in path.parent.glob(f".{path.name}-*"):  # a killed process leaves one behind
-        half_written.unlink()
+    if rank == 0:
+        for half_written in path.parent.glob(f".{path.name}-*"):  # a killed process leaves one behind
+            half_written.unlink()
     characters = find_characters(config)
     torch.manual_seed(config["seed"])
     model = (sine_mlp() if characters is None else omniglot_cnn(config["ways"])).to(device)
     generator = torch.Generator(device).manual_seed(config["seed"])
-    if path.exists():
+    if rank:
+        state = None
+    elif path.exists():
         state = load_checkpoint(path)
         different = [name for name in config if state["configuration"].get(name) != config[name]]
         if different or len(state["configuration"]) != len(config):
             said = ", ".join(f"{name} {state['configuration'].get(name)} (now {config[name]})" for name in different)
             raise ValueError(f"{path} belongs to another run: {said}. Choose another folder, or delete this one.")
-        generator.set_state(state["generator"])
+        if shapes(state["phi"]) != shapes(dict(model.named_parameters())):
+            raise ValueError(f"{path} holds weights of another network or dtype. Choose another folder.")
     else:
         train_classes, test_classes = characters.paper_split() if characters else torch.empty(2, 0, dtype=torch.int64)
         learner = Learner.of(model)
@@ -128,6 +163,8 @@ def train(config, run_dir, device="cpu", checkpoint_seconds=180):
             "train_classes": train_classes, "test_classes": test_classes,
             "configuration": config, "iteration": 0, "generator": generator.get_state(), "curve": [], "seconds": 0.0,
         }  # fmt: skip
+    state = from_the_first(state)
+    generator.set_state(state["generator"])
     learner = learner_of(state, device)
 
     if characters is None:
@@ -142,35 +179,58 @@ def train(config, run_dir, device="cpu", checkpoint_seconds=180):
     start, seconds = time.perf_counter(), state["seconds"]
     last_saved = start
 
+    def save(last):
+        try:
+            save_checkpoint(path, state)
+        except OSError as error:
+            if last:
+                raise
+            warnings.warn(f"{error}. Training goes on; the next attempt is in {checkpoint_seconds} s.", stacklevel=2)
+
     def after(iteration, learner):
         nonlocal last_saved
+        if rank:  # the first process does what follows for all
+            return
+        now = time.perf_counter()
+        state.update(
+            phi=learner.weights, second_moment=learner.second_moment, adam_steps=learner.adam_steps,
+            iteration=iteration, generator=generator.get_state(), seconds=seconds + now - start,
+        )  # fmt: skip
         if iteration % point_every == 0 or iteration == config["iterations"]:
             scores = evaluate(model, learner, watched, inner, seeded(0))
             state["curve"].append((iteration, *mean_and_interval(scores)))
-        now = time.perf_counter()
-        if requests or iteration == config["iterations"] or now - last_saved >= checkpoint_seconds:
+        last = bool(requests) or iteration == config["iterations"]
+        if last or now - last_saved >= checkpoint_seconds:
             last_saved = now
-            state.update(
-                phi=learner.weights, second_moment=learner.second_moment, adam_steps=learner.adam_steps,
-                iteration=iteration, generator=generator.get_state(), seconds=seconds + now - start,
-            )  # fmt: skip
-            save_checkpoint(path, state)
+            save(last)
         if requests and iteration < config["iterations"]:
             raise KeyboardInterrupt(f"stopped after {iteration} meta-iterations; the same call goes on from there")
 
-    with stop_requests() as requests:
-        meta_train(
-            model, learner, tasks, inner, meta_iterations=config["iterations"], meta_batch=config["meta_batch"],
-            epsilon=config["epsilon"], generator=generator, callback=after, start=state["iteration"],
-        )  # fmt: skip
-    return load_checkpoint(path)
+    with (
+        stop_requests() as requests,
+        open(os.devnull, "w") as nowhere,
+        redirect_stderr(nowhere if rank else sys.stderr),  # one progress bar is enough
+    ):
+        try:
+            meta_train(
+                model, learner, tasks, inner, meta_iterations=config["iterations"], meta_batch=config["meta_batch"],
+                epsilon=config["epsilon"], generator=generator, callback=after, start=state["iteration"],
+                adapt=adapt_shared if ranks > 1 else adapt_together,
+            )  # fmt: skip
+        except (FloatingPointError, ConnectionError) as error:
+            if rank == 0:
+                save(last=True)
+            raise type(error)(f"{error} The state before that is in {path}.") from error
+    return load_checkpoint(path) if rank == 0 else None
 
 
 def test(state, tasks, device="cpu", seed=77):
     """What a checkpoint is worth, as a dict for JSON: mean and half-width of the 95 % interval over new tasks.
 
     Omniglot: {"1-shot": {mode: [mean, half-width]}, "5-shot": …}, shares of right answers; sine: squared error.
+    Everything is in PyTorch's default dtype, which must be that of the checkpoint.
     """
+    at_least_one(tasks=tasks)
     config = state["configuration"]
     characters = find_characters(config)
     model = (sine_mlp() if characters is None else omniglot_cnn(config["ways"])).to(device)
@@ -188,6 +248,14 @@ def test(state, tasks, device="cpu", seed=77):
     return results
 
 
+def usable_device(name):
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(f"PyTorch cannot use {name!r} here: {str(error).splitlines()[0]}") from error
+    return name
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m reptile_helpers.train", description=__doc__)
     parser.add_argument("--data", required=True, choices=["omniglot", "generated", "sine"])
@@ -196,32 +264,37 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--iterations", type=int, help="default: the paper's recipe")
     parser.add_argument("--lr", type=float, help="the inner learning rate; default: the paper's recipe")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=usable_device, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--checkpoint-seconds", type=float, default=180)
     parser.add_argument("--test-tasks", type=int, default=1000, help="at the end; 0: no test; the paper has 10,000")
     options = parser.parse_args(arguments)
-    changes = {"iterations": options.iterations, "lr": options.lr}
+    if options.test_tasks < 0 or options.test_tasks == 1:
+        parser.error(f"--test-tasks is {options.test_tasks}; it must be 0, or at least 2 for an interval")
+    changes = {name: value for name in ("iterations", "lr") if (value := getattr(options, name)) is not None}
     try:
-        config = configuration(
-            options.data, options.ways, options.seed, **{k: v for k, v in changes.items() if v is not None}
-        )
-        state = train(config, options.run_dir, options.device, options.checkpoint_seconds)
-        if options.test_tasks:
-            report = {
-                "configuration": config,
-                "meta-training": {"seconds": round(state["seconds"]), "machine": machine(options.device)},
-                "test": {
-                    "tasks": options.test_tasks,
-                    "seed": 77,
-                    "results": test(state, options.test_tasks, options.device),
-                },
-            }
-            Path(options.run_dir, "results.json").write_text(json.dumps(report, indent=1) + "\n")
-            print(json.dumps(report["test"], indent=1))
-    except KeyboardInterrupt as stopped:
-        sys.exit(str(stopped))
-    except (ValueError, OSError) as problem:
+        config = configuration(options.data, options.ways, options.seed, **changes)
+        with default_dtype(getattr(torch, options.dtype)):
+            with processes(options.device) as device:
+                state = train(config, options.run_dir, device, options.checkpoint_seconds)
+                _, ranks = rank_and_ranks()
+            if options.test_tasks and state:
+                results = test(state, options.test_tasks, device)
+    except ValueError as problem:
         parser.error(str(problem))
+    except (KeyboardInterrupt, FloatingPointError, OSError) as problem:
+        sys.exit(str(problem))
+    if options.test_tasks and state:
+        report = {
+            "configuration": config,
+            "meta-training": {
+                "seconds": round(state["seconds"]), "machine": machine(device), "processes": ranks,
+                "dtype": options.dtype,
+            },
+            "test": {"tasks": options.test_tasks, "seed": 77, "results": results},
+        }  # fmt: skip
+        Path(options.run_dir, "results.json").write_text(json.dumps(report, indent=1) + "\n")
+        print(json.dumps(report["test"], indent=1))
 
 
 def machine(device):
