@@ -221,11 +221,19 @@ def _read_cache(path: Path) -> Characters | None:
         return None
     content = path.read_bytes()
     digest, saved = content[:32], content[32:]
-    if hashlib.sha256(saved).digest() != digest:
+    try:
+        if hashlib.sha256(saved).digest() != digest:
+            raise ValueError("another digest")
+        saved = torch.load(io.BytesIO(saved), weights_only=True)
+        images, names = saved["images"], saved["names"]
+        if images.dtype != torch.uint8 or images.shape != (sum(SETS.values()), DRAWINGS, SIZE, SIZE):
+            raise ValueError("other images")
+        if len(names) != len(images):
+            raise ValueError("other names")
+    except Exception:  # pickle and torch have many; whatever it is, the drawings themselves are the better source
         warnings.warn(f"The cache {path} is damaged and will be built again.", stacklevel=3)
         return None
-    saved = torch.load(io.BytesIO(saved), weights_only=True)
-    return Characters(saved["images"], saved["names"], OMNIGLOT)
+    return Characters(images, names, OMNIGLOT)
 
 
 def _write_cache(path: Path, characters: Characters) -> None:

@@ -19,11 +19,23 @@ PEN = 0.71
 SAMPLES = Path(__file__).with_name("drawings.json")
 
 
+def check(strokes):
+    """Raise ValueError unless these are strokes as described above."""
+    try:
+        good = all(0 <= x <= 1 and 0 <= y <= 1 for stroke in strokes for x, y in stroke)
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError("these are no strokes: a stroke is a list of points [x, y], with numbers from 0 to 1")
+
+
 def prepare(strokes):
     """What the network sees of a drawing: float [28, 28], paper 1 and ink 0; all paper if there are no strokes.
 
     The drawing is moved to the middle, scaled so that its larger side is SIDE, and drawn with a pen of radius PEN.
+    Raises ValueError for anything but strokes.
     """
+    check(strokes)
     lines = [(a, b) for stroke in strokes for a, b in zip(stroke, stroke[1:] or stroke, strict=False)]
     if not lines:
         return torch.ones(SIZE, SIZE)
@@ -42,8 +54,11 @@ def prepare(strokes):
 def strokes_of(image):
     """Strokes that draw an image again: its ink, thinned to lines of one pixel, a stroke for each pair of neighbours.
 
-    image: float [28, 28], paper 1 and ink 0. Thinning is by Zhang and Suen, Communications of the ACM 27 (1984).
+    image: float [28, 28], paper 1 and ink 0, or there is a ValueError. Thinning is by Zhang and Suen, Communications of
+    the ACM 27 (1984).
     """
+    if image.shape != (SIZE, SIZE) or not image.is_floating_point():
+        raise ValueError(f"image is {image.dtype} {list(image.shape)}; it must be float [{SIZE}, {SIZE}]")
     ink = image < 0.5
     while True:
         before = ink
@@ -71,7 +86,9 @@ def neighbours(ink):
 
 
 def save_drawings(path, drawings):
-    """Write drawings, name → strokes, to a JSON file."""
+    """Write drawings, name → strokes, to a JSON file. Raises ValueError, and writes nothing, if they are none."""
+    for strokes in drawings.values():
+        check(strokes)
     Path(path).write_text(json.dumps(drawings), encoding="utf-8")
 
 
@@ -84,10 +101,10 @@ def load_drawings(path=SAMPLES):
         raise FileNotFoundError(f"There is no file {path}; drawings are saved there first.")
     try:
         drawings = json.loads(Path(path).read_text(encoding="utf-8"))
-        points = [point for strokes in drawings.values() for stroke in strokes for point in stroke]
-        good = all(0 <= x <= 1 and 0 <= y <= 1 for x, y in points)
-    except (AttributeError, TypeError, ValueError):
-        good = False
-    if not good:
-        raise ValueError(f"{path} holds no drawings: they are a dict of lists of strokes, with points from 0 to 1.")
+        for strokes in drawings.values():
+            check(strokes)
+    except (AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no drawings: they are a dict of lists of strokes, with points from 0 to 1."
+        ) from error
     return drawings

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from reptile_helpers.tasks import at_least_one
+
 
 def sine_mlp():
     """The paper's sine network, 1-64-64-1 with tanh: float [examples, 1] to float [examples, 1]."""
@@ -15,9 +17,11 @@ def omniglot_cnn(ways):
 
     Four times 3×3 convolution with 64 filters and stride 2, batch norm, ReLU; then one linear layer. Batch norm always
     uses the statistics of the batch at hand: there are no running ones, and `train()` and `eval()` make no difference.
-    As in the authors' code, the initial weights are Glorot uniform, biases zero, batch norm's ε is 1e-3. Unlike there,
-    padding is symmetric (TensorFlow's "same" pads even sizes on one side only).
+    As in the authors' code, the initial weights are Glorot uniform, biases zero, batch norm's ε is 1e-3. Where an image
+    has an even size, padding reaches its left and upper edge only; in TensorFlow ("same") the right and lower one. That
+    is the same network for images turned by 180°, with its filters turned, too.
     """
+    at_least_one(ways=ways)
     blocks = []
     for channels in (1, 64, 64, 64):
         blocks += [
@@ -34,6 +38,7 @@ def article_cnn(ways):
     Twice 3×3 convolution with 64 filters, ReLU, 2×2 max-pooling; then linear layers of 256 and `ways` units.
     Two poolings leave 7×7 of the 28×28 pixels, hence 64·7·7 features (the article says 64·5·5). No batch norm.
     """
+    at_least_one(ways=ways)
     return nn.Sequential(
         nn.Conv2d(1, 64, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(64, 64, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2),

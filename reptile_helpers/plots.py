@@ -62,7 +62,14 @@ def show(fig, alt, caption, data=None):
 
 
 def image_grid(rows, row_labels=None, column_labels=None, size=0.7):
-    """A figure of images [rows, columns, height, width], paper 1 (or 255) and ink 0, with labels beside and above."""
+    """A figure of images [rows, columns, height, width], paper 1 (or 255) and ink 0, with labels beside and above.
+
+    Raises ValueError if there is no image, or another number of labels.
+    """
+    if not len(rows) or not len(rows[0]):
+        raise ValueError("there are no images to show")
+    if len(row_labels or rows) != len(rows) or len(column_labels or rows[0]) != len(rows[0]):
+        raise ValueError("there must be a label for each row, and for each column, or none")
     fig, axes = plt.subplots(
         len(rows), len(rows[0]), squeeze=False, figsize=(size * len(rows[0]) + 1.2, size * len(rows) + 0.4)
     )
@@ -89,8 +96,10 @@ def probability_rows(ax, images, probabilities):
     """A row for each class: drawings, and bars for the probabilities of all labels, blue for the right one.
 
     images: title → [rows, height, width], paper 1 and ink 0. probabilities: title → [rows, labels]; the right label of
-    row n is n.
+    row n is n. Raises ValueError unless all have the same number of rows.
     """
+    if len({len(column) for column in (*images.values(), *probabilities.values())}) != 1:
+        raise ValueError("images and probabilities must all have the same number of rows")
     x = 0.0
     for title, column in images.items():
         framed = F.pad(column, (2, 2, 2, 2), value=0.8)
@@ -113,8 +122,10 @@ def probability_rows(ax, images, probabilities):
 def interval_plot(results, xlabel):
     """Names down the side, for each a dot with its 95 % interval and the numbers. results: name → (mean, half-width).
 
-    Returns the figure.
+    Returns the figure. Raises ValueError if there are no results.
     """
+    if not results:
+        raise ValueError("there are no results to show")
     fig, ax = plt.subplots(figsize=(7, 0.5 * len(results) + 0.9))
     for row, (mean, half) in enumerate(results.values()):
         ax.errorbar(mean, -row, xerr=half, fmt="o", color=BLUE, capsize=4, markersize=6)

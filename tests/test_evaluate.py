@@ -67,6 +67,29 @@ def test_evaluation_of_many_tasks_is_that_of_each(monkeypatch):
         assert torch.allclose(error, together[task], rtol=1e-5)
 
 
+@pytest.mark.parametrize("source", [SineTasks(), FewShotTasks(torch.zeros(5, 4, 28, 28, dtype=torch.uint8), 5, 2)])
+def test_a_score_keeps_its_bits_however_many_tasks_there_are(source):
+    torch.manual_seed(0)
+    model = sine_mlp() if isinstance(source, SineTasks) else omniglot_cnn(5)
+    batch = source.sample(20, seeded())
+    if isinstance(source, FewShotTasks):  # noise, and the squared error of the logits, where every bit counts
+        batch = TaskBatch(*(torch.rand(t.shape, generator=seeded(1)) if t.dim() > 2 else t for t in batch))
+        batch = batch._replace(
+            support_y=torch.randn(20, 10, 5, generator=seeded(2)), query_y=torch.randn(20, 5, 5, generator=seeded(3))
+        )
+    whole = evaluate(model, Learner.of(model), batch, ADAM, seeded())
+    for tasks in (1, 3, 8, 9, 15, 16, 17):
+        part = TaskBatch(*(tensor[:tasks] for tensor in batch))
+        assert torch.equal(evaluate(model, Learner.of(model), part, ADAM, seeded()), whole[:tasks]), tasks
+
+
+def test_a_diverging_inner_loop_is_not_averaged_in():
+    model, batch = sine_mlp(), SineTasks().sample(30, seeded())
+    for lr in (0.3, 1e6):
+        with pytest.raises(FloatingPointError, match=r"diverged among tasks \d+ to \d+: .* smaller learning rate than"):
+            evaluate(model, Learner.of(model), batch, InnerLoop("sgd", lr, 5, 10), seeded())
+
+
 @torch.no_grad()
 def test_modes_differ_in_what_shares_a_batch():
     torch.manual_seed(0)
@@ -159,6 +182,8 @@ def test_bad_input_is_named():
     for scores in (torch.ones(1), torch.ones(2, 2), torch.ones(0)):
         with pytest.raises(ValueError, match="an interval needs"):
             mean_and_interval(scores)
+    with pytest.raises(ValueError, match="2 of 3 scores are infinite or no number"):
+        mean_and_interval(torch.tensor([1.0, float("nan"), float("inf")]))
 
 
 def test_a_path_ends_where_the_inner_loop_ends():

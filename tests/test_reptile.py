@@ -12,6 +12,7 @@ from reptile_helpers.reptile import (
     Learner,
     adapt_one_by_one,
     adapt_together,
+    diverged,
     meta_train,
     minibatches,
     outer_gradient,
@@ -239,6 +240,24 @@ def test_article_cnn():
     assert model(torch.rand(2, 1, 28, 28)).shape == (2, 5)
 
 
+def test_padding_is_the_authors_but_for_a_half_turn():
+    """TensorFlow pads even sizes on the other side ("same"): this network of images and filters turned by 180°."""
+    torch.manual_seed(0)
+    model, x = omniglot_cnn(5).double(), torch.rand(6, 1, 28, 28, dtype=torch.float64)
+    y = x.flip(2, 3)
+    for layer in model:
+        if isinstance(layer, torch.nn.Conv2d):
+            size = y.shape[-1]
+            padding = 2 * (-(-size // 2) - 1) + 3 - size  # what "same" adds, with the smaller half in front
+            front, back = padding // 2, padding - padding // 2
+            y = F.conv2d(F.pad(y, (front, back, front, back)), layer.weight.flip(2, 3), layer.bias, layer.stride)
+        elif isinstance(layer, torch.nn.Flatten):
+            y = layer(y.flip(2, 3))
+        else:
+            y = layer(y)
+    assert torch.allclose(model(x), y, rtol=0, atol=1e-12)
+
+
 def test_adapting_leaves_the_model_alone():
     model = sine_mlp()
     before = Learner.of(model).weights
@@ -255,6 +274,7 @@ def test_adapting_leaves_the_model_alone():
         (lambda: InnerLoop("adamw", 0.1, 5, 10), 'optimizer is \'adamw\'; it must be "sgd" or "adam"'),
         (lambda: InnerLoop("sgd", 0.0, 5, 10), "lr is 0.0; it must be a positive number"),
         (lambda: InnerLoop("sgd", float("nan"), 5, 10), "lr is nan"),
+        (lambda: InnerLoop("sgd", float("inf"), 5, 10), "lr is inf"),
         (lambda: InnerLoop("sgd", 0.1, 0, 10), "steps is 0"),
         (lambda: InnerLoop("sgd", 0.1, 5, 2.5), "batch_size is 2.5"),
         (lambda: train(meta_iterations=0), "meta_iterations is 0"),
@@ -272,6 +292,34 @@ def train(**changed):
     model = sine_mlp()
     arguments = {"meta_iterations": 1, "meta_batch": 1, "generator": seeded()} | changed
     meta_train(model, Learner.of(model), SineTasks(), SGD, **arguments)
+
+
+def test_diverged_is_more_than_ten_times_phi_or_no_number():
+    phi = {"w": torch.full((4,), 2.0), "b": torch.zeros(1)}  # of norm 4
+    far = [0.0, 39.0, 41.0, math.nan, math.inf]
+    theta = {"w": phi["w"].expand(5, 4), "b": torch.tensor(far)[:, None]}
+    assert diverged(phi, theta).tolist() == [False, False, True, True, True]
+    nothing = {"w": torch.zeros(4)}  # a norm of 0 counts as 1
+    assert diverged(nothing, {"w": torch.tensor([[9.9, 0, 0, 0], [10.1, 0, 0, 0]])}).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("adapt", [adapt_one_by_one, adapt_together])
+@pytest.mark.parametrize("lr, epsilon", [(0.3, 1.0), (30.0, 0.1)])
+def test_a_diverging_inner_loop_stops_training_before_its_outer_step(adapt, lr, epsilon):
+    """One wave in 30 meta-batches is too steep for a rate of 0.3, and every wave is for 30."""
+    model, seen = sine_mlp(), []
+    learner = Learner.of(model)
+    inner = InnerLoop("sgd", lr=lr, steps=5, batch_size=10)
+    with pytest.raises(
+        FloatingPointError, match=r"meta-iteration \d+: [1-4] of 4 inner loops diverged. .*smaller inner"
+    ):
+        meta_train(
+            model, learner, SineTasks(shots=50), inner, meta_iterations=50, meta_batch=4, generator=seeded(),
+            adapt=adapt, epsilon=epsilon, callback=lambda iteration, learner: seen.append(learner.weights),
+        )  # fmt: skip
+    for weights in seen:  # they are all the same tensors, changed in place: as the last outer step left them
+        assert all(p.isfinite().all() and p.abs().max() < 100 for p in weights.values())
+    assert len(seen) < 50
 
 
 def test_few_shot_tasks_train_as_they_come():

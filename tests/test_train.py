@@ -33,6 +33,12 @@ def test_the_papers_recipe():
         (("omniglot", 7), {}, "ways is 7 for omniglot"),
         (("sine", 5), {}, "ways is 5 for sine; .* nothing for sine waves"),
         (("sine",), {"learning_rate": 1}, "learning_rate is no setting; there are optimizer, lr"),
+        (("sine", None, -1), {}, "seed is -1; it must be a whole number of at least 0"),
+        (("sine",), {"lr": "0.1"}, "lr is '0.1'; it must be a positive number"),
+        (("sine",), {"test_steps": 0}, "steps is 0"),
+        (("sine",), {"shots": 0}, "shots is 0"),
+        (("sine",), {"meta_batch": 2.5}, "meta_batch is 2.5"),
+        (("sine",), {"epsilon": float("nan")}, "epsilon is nan"),
     ],
 )
 def test_a_wrong_configuration_is_named(arguments, changes, message):
@@ -100,6 +106,62 @@ def test_stopped_by_ctrl_c_and_started_again(tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C must work again as before"
     assert load_checkpoint(tmp_path / "stopped" / "checkpoint.pt")["iteration"] == 19
     assert same(train(config, tmp_path / "stopped"), undisturbed)
+
+
+def test_numbers_that_go_wrong_stop_the_run_and_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
+    """Bad data in the twelfth meta-iteration: the checkpoint is that of the eleventh, and a run goes on from there."""
+    config = configuration("sine", optimizer="adam", lr=0.003, iterations=30)
+    undisturbed = train(config, tmp_path / "undisturbed")
+    sample, calls = module.SineTasks.sample, []
+
+    def bad(*arguments):
+        batch = sample(*arguments)
+        calls.append(1)
+        return batch._replace(support_y=batch.support_y * torch.inf) if len(calls) == 13 else batch
+
+    monkeypatch.setattr(module.SineTasks, "sample", bad)  # the first call is for the watched tasks
+    path = tmp_path / "stopped" / "checkpoint.pt"
+    with pytest.raises(
+        FloatingPointError, match=rf"meta-iteration 12: 1 of 1 .* than 0.003.* before that is in {path}"
+    ):
+        train(config, path.parent, checkpoint_seconds=1e9)
+    assert load_checkpoint(path)["iteration"] == 11
+    monkeypatch.undo()
+    assert same(train(config, path.parent), undisturbed)
+
+
+def test_the_command_says_what_to_change(tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        main([*COMMAND, "--lr", "30", "--run-dir", str(tmp_path)])
+    assert str(stopped.value).startswith("meta-iteration 1: 1 of 1 inner loops diverged.")
+    assert "Take a smaller inner learning rate than 30" in str(stopped.value)
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == 0
+
+
+def test_float64(tmp_path):
+    arguments = ["--data", "sine", "--iterations", "5", "--test-tasks", "2", "--device", "cpu"]
+    main([*arguments, "--dtype", "float64", "--run-dir", str(tmp_path)])
+    assert {p.dtype for p in load_checkpoint(tmp_path / "checkpoint.pt")["phi"].values()} == {torch.float64}
+    assert json.loads((tmp_path / "results.json").read_text())["meta-training"]["dtype"] == "float64"
+    assert torch.get_default_dtype() == torch.float32
+    with pytest.raises(ValueError, match="holds weights of another network or dtype"):
+        train(configuration("sine", iterations=5), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--test-tasks", "1"], "--test-tasks is 1; it must be 0, or at least 2"),
+        (["--device", "nonsense"], "PyTorch cannot use 'nonsense' here"),
+        (["--iterations", "0"], "iterations is 0"),
+        (["--lr", "-1"], "lr is -1.0; it must be a positive number"),
+        (["--dtype", "float16"], "invalid choice: 'float16'"),
+    ],
+)
+def test_wrong_arguments_are_named_before_anything_is_done(change, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([*COMMAND, *change, "--run-dir", str(tmp_path / "run")])
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_another_run_is_not_overwritten(tmp_path):

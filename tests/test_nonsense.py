@@ -1,0 +1,220 @@
+"""What every public function does with nonsense: the wrong type, shape or sign, and nothing at all.
+
+Each row ends in an error whose text names what is wrong; none goes through silently.
+"""
+
+import inspect
+import pkgutil
+from importlib import import_module
+
+import ipywidgets
+import pytest
+import torch
+
+import reptile_helpers
+from reptile_helpers import distributed, drawings, evaluate, models, plots, reptile, tasks, train, widgets
+from reptile_helpers.characters import OMNIGLOT, Characters, load_characters, with_rotations
+from reptile_helpers.checkpoint import learner_of, load_checkpoint, load_pretrained, save_checkpoint
+from reptile_helpers.generated import generate_characters
+from reptile_helpers.reptile import InnerLoop, Learner
+from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
+
+INNER = InnerLoop("sgd", lr=0.02, steps=2, batch_size=3)
+NAN = float("nan")
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+def images(classes=5, drawings=4):
+    return torch.zeros(classes, drawings, 28, 28, dtype=torch.uint8)
+
+
+MODEL = models.sine_mlp()
+PHI = Learner.of(MODEL).weights
+THETA = {name: p.expand(2, *p.shape) for name, p in PHI.items()}
+WAVES = SineTasks().sample(2, seeded())
+NO_WAVES = TaskBatch(*(t[:0] for t in WAVES))
+FLAT = WAVES._replace(query_y=WAVES.query_y[..., 0])  # [tasks, queries] for outputs [tasks, queries, 1]
+IMAGES = FewShotTasks(images(), 3, 2).sample(2, seeded())
+ORDER = torch.zeros(2, 2, 3, dtype=torch.int64)
+
+
+def meta_train(**changes):
+    arguments = {"model": MODEL, "learner": Learner.of(MODEL), "tasks": SineTasks(), "inner": INNER}
+    arguments |= {"meta_iterations": 1, "meta_batch": 1, "generator": seeded()}
+    return reptile.meta_train(**arguments | changes)
+
+
+def scores(batch, inner=INNER, model=MODEL, **options):
+    return evaluate.evaluate(model, Learner.of(model), batch, inner, seeded(), **options)
+
+
+def path(inner=INNER, examples=10):
+    return evaluate.adaptation_path(
+        MODEL, Learner.of(MODEL), WAVES.support_x[0, :examples], WAVES.support_y[0, :examples], inner, seeded()
+    )
+
+
+def adapt(function, x=WAVES.support_x, y=WAVES.support_y, batches=ORDER):
+    return function(MODEL, Learner.of(MODEL), x, y, batches, INNER)
+
+
+def some(number):
+    return Characters(images(number), [f"A/character{n:02}" for n in range(number)], OMNIGLOT)
+
+
+ROWS = [
+    # tasks
+    (SineTasks, lambda: SineTasks(shots="10"), "shots is '10'; it must be a whole number"),
+    (SineTasks, lambda: SineTasks(queries=0), "queries is 0; it must be a whole number of at least 1"),
+    (SineTasks, lambda: SineTasks().sample(0, seeded()), "tasks is 0"),
+    (SineTasks, lambda: SineTasks().sample(1, None), "NoneType"),
+    (FewShotTasks, lambda: FewShotTasks(images(), 6, 1), "6 ways were asked for, but there are only 5"),
+    (FewShotTasks, lambda: FewShotTasks(images(), 5, 4), "has only 4 drawings"),
+    (FewShotTasks, lambda: FewShotTasks(images(0), 5, 1), "there are only 0 classes"),
+    (FewShotTasks, lambda: FewShotTasks(images().float(), 5, 1), "must be a uint8 tensor"),
+    (FewShotTasks, lambda: FewShotTasks(images()[0], 5, 1), "must be a uint8 tensor"),
+    (FewShotTasks, lambda: FewShotTasks(images(), -5, 1), "ways is -5"),
+    (FewShotTasks, lambda: FewShotTasks(images(), 5, 1).sample(-1, seeded()), "tasks is -1"),
+    (tasks.at_least_one, lambda: tasks.at_least_one(shots=True), "shots is True"),
+    (tasks.positive, lambda: tasks.positive(lr=NAN), "lr is nan"),
+    (tasks.positive, lambda: tasks.positive(lr="1"), "lr is '1'"),
+    # models
+    (models.omniglot_cnn, lambda: models.omniglot_cnn(0), "ways is 0"),
+    (models.omniglot_cnn, lambda: models.omniglot_cnn(5)(torch.rand(2, 28, 28, 1)), "channels"),
+    (models.article_cnn, lambda: models.article_cnn(2.5), "ways is 2.5"),
+    (
+        models.forward_tasks,
+        lambda: models.forward_tasks(MODEL, THETA, WAVES.support_x[:1]),
+        "must match the existing size",
+    ),
+    (models.forward_tasks, lambda: models.forward_tasks(MODEL, PHI, WAVES.support_x), "Dimension out of range"),
+    (models.forward_tasks, lambda: models.forward_tasks(torch.nn.Sequential(torch.nn.GELU()), {}, IMAGES[0]), "GELU"),
+    # reptile
+    (InnerLoop, lambda: InnerLoop("Adam", 0.1, 1, 1), "optimizer is 'Adam'"),
+    (InnerLoop, lambda: InnerLoop("sgd", "0.1", 1, 1), "lr is '0.1'"),
+    (InnerLoop, lambda: InnerLoop("sgd", -0.1, 1, 1), "lr is -0.1"),
+    (InnerLoop, lambda: InnerLoop("sgd", 0.1, 0, 1), "steps is 0"),
+    (InnerLoop, lambda: InnerLoop("sgd", 0.1, 1, None), "batch_size is None"),
+    (Learner, lambda: Learner.of(None), "named_parameters"),
+    (reptile.task_loss, lambda: reptile.task_loss(torch.ones(3, 1), torch.ones(3)), r"outputs are \[3, 1\]"),
+    (reptile.task_loss, lambda: reptile.task_loss(torch.ones(3, 2), torch.full((3,), 2)), "out of bounds"),
+    (reptile.minibatches, lambda: reptile.minibatches(1, 0, INNER, seeded()), "examples is 0"),
+    (reptile.minibatches, lambda: reptile.minibatches(0, 1, INNER, seeded()), "tasks is 0"),
+    (reptile.adapt_one_by_one, lambda: adapt(reptile.adapt_one_by_one, y=WAVES.support_y[:1]), "shorter"),
+    (reptile.adapt_together, lambda: adapt(reptile.adapt_together, y=WAVES.support_y[:1]), "x has 2 tasks, y 1"),
+    (reptile.adapt_together, lambda: adapt(reptile.adapt_together, batches=ORDER[:1]), "batches 1"),
+    (reptile.adapt_together, lambda: adapt(reptile.adapt_together, batches=ORDER + 10), "out of bounds"),
+    (reptile.outer_step, lambda: reptile.outer_step(PHI, PHI, 0.5), "it must be .tasks"),
+    (reptile.outer_step, lambda: reptile.outer_step(PHI, {n: p[:0] for n, p in THETA.items()}, 1), "it must be .tasks"),
+    (reptile.outer_step, lambda: reptile.outer_step(PHI, THETA, NAN), "epsilon is nan"),
+    (reptile.outer_step, lambda: reptile.outer_step(PHI, THETA, -1), "epsilon is -1"),
+    (reptile.outer_step, lambda: reptile.outer_step(PHI, {}, 1), "0.weight"),
+    (reptile.outer_gradient, lambda: reptile.outer_gradient(PHI, PHI), "it must be .tasks"),
+    (reptile.diverged, lambda: reptile.diverged(PHI, {}), "0.weight"),
+    (reptile.check_shapes, lambda: reptile.check_shapes({"w": torch.ones(2)}, {"w": torch.ones(3, 1)}), "w"),
+    (reptile.meta_train, lambda: meta_train(meta_iterations=0), "meta_iterations is 0"),
+    (reptile.meta_train, lambda: meta_train(meta_batch=-1), "meta_batch is -1"),
+    (reptile.meta_train, lambda: meta_train(epsilon=2), "epsilon is 2; .* at most 1"),
+    (reptile.meta_train, lambda: meta_train(epsilon="1"), "epsilon is '1'"),
+    (reptile.meta_train, lambda: meta_train(start=2), "start is 2; it must be 0 to 1"),
+    (reptile.meta_train, lambda: meta_train(learner=MODEL), "weights"),
+    (reptile.meta_train, lambda: meta_train(tasks=[1]), "sample"),
+    # evaluate
+    (evaluate.predict, lambda: evaluate.predict(MODEL, THETA, *WAVES[::2], "all"), "mode is 'all'; it must be one of"),
+    (evaluate.evaluate_modes, lambda: scores(NO_WAVES), "tasks is 0"),
+    (evaluate.evaluate, lambda: scores(FLAT), r"predicted is \[8, 50, 1\], query_y \[8, 50\]"),
+    (evaluate.evaluate, lambda: scores(IMAGES, model=models.omniglot_cnn(2)), "out of bounds"),
+    (evaluate.evaluate, lambda: scores(WAVES, mode="x"), "mode is 'x'"),
+    (evaluate.adaptation_path, lambda: path(InnerLoop("adam", 0.1, 1, 1, carry_moments=False)), "carry_moments"),
+    (evaluate.adaptation_path, lambda: path(examples=0), "examples is 0"),
+    (evaluate.with_ways, lambda: evaluate.with_ways(Learner.of(models.omniglot_cnn(5)), 6), "ways is 6"),
+    (evaluate.with_ways, lambda: evaluate.with_ways(Learner.of(models.omniglot_cnn(5)), -2), "ways is -2"),
+    (evaluate.nearest_neighbour, lambda: evaluate.nearest_neighbour(WAVES), "needs class labels"),
+    (evaluate.accuracy, lambda: evaluate.accuracy(torch.ones(2, 1), torch.ones(2, 5)), "must be one shape"),
+    (evaluate.accuracy, lambda: evaluate.accuracy(torch.ones(2, 0), torch.ones(2, 0)), "must be one shape"),
+    (evaluate.squared_error, lambda: evaluate.squared_error(torch.ones(2, 5), torch.ones(2, 5, 1)), "one shape"),
+    (evaluate.mean_and_interval, lambda: evaluate.mean_and_interval(torch.ones(0)), "at least 2 tasks"),
+    (evaluate.mean_and_interval, lambda: evaluate.mean_and_interval(torch.ones(3, 2)), "at least 2 tasks"),
+    (evaluate.mean_and_interval, lambda: evaluate.mean_and_interval(torch.tensor([1, NAN])), "1 of 2 scores"),
+    # characters, generated
+    (Characters, lambda: some(7).paper_split(), "7 classes"),
+    (Characters, lambda: some(0).omniglot_split(), "0 classes"),
+    (with_rotations, lambda: with_rotations(torch.ones(3, 28, 28)), r"\[class, drawing, H, H\]"),
+    (with_rotations, lambda: with_rotations(torch.ones(3, 2, 28, 27)), r"\[class, drawing, H, H\]"),
+    (load_characters, lambda: load_characters("nowhere"), "nowhere does not exist"),
+    (load_characters, lambda: load_characters(__file__), "is a file"),
+    (load_characters, lambda: load_characters(3), "int"),
+    (generate_characters, lambda: generate_characters(0), "classes must be at least 1"),
+    (generate_characters, lambda: generate_characters(2.0), "classes must be an int"),
+    (generate_characters, lambda: generate_characters(seed=-1), "seed must be at least 0"),
+    # drawings
+    (drawings.prepare, lambda: drawings.prepare([[[NAN, 0.5]]]), "are no strokes"),
+    (drawings.prepare, lambda: drawings.prepare([[[0.5, 1.5]]]), "are no strokes"),
+    (drawings.prepare, lambda: drawings.prepare([[0.5, 0.5]]), "are no strokes"),
+    (drawings.prepare, lambda: drawings.prepare("A"), "are no strokes"),
+    (drawings.check, lambda: drawings.check(None), "are no strokes"),
+    (drawings.save_drawings, lambda: drawings.save_drawings("never.json", {"A": [[[2, 2]]]}), "are no strokes"),
+    (drawings.load_drawings, lambda: drawings.load_drawings("nowhere.json"), "There is no file nowhere.json"),
+    (drawings.strokes_of, lambda: drawings.strokes_of(torch.ones(1, 28, 28)), r"must be float \[28, 28\]"),
+    (drawings.strokes_of, lambda: drawings.strokes_of(images()[0, 0]), "torch.uint8"),
+    # checkpoint
+    (save_checkpoint, lambda: save_checkpoint("nowhere/checkpoint.pt", {}), "cannot be written"),
+    (load_checkpoint, lambda: load_checkpoint("nowhere.pt"), "There is no checkpoint nowhere.pt"),
+    (load_checkpoint, lambda: load_checkpoint(__file__), "is not a checkpoint"),
+    (load_pretrained, lambda: load_pretrained(""), "it must be one of omniglot_5way"),
+    (load_pretrained, lambda: load_pretrained("../omniglot_5way"), "it must be one of omniglot_5way"),
+    (learner_of, lambda: learner_of({}), "phi"),
+    # train, distributed
+    (train.configuration, lambda: train.configuration("omniglot", 7), "ways is 7"),
+    (train.configuration, lambda: train.configuration("sine", seed=-1), "seed is -1"),
+    (train.configuration, lambda: train.configuration("sine", lr=0), "lr is 0"),
+    (train.configuration, lambda: train.configuration("sine", speed=1), "speed is no setting"),
+    (train.train, lambda: train.train({}, "nowhere"), "meta_batch"),
+    (train.test, lambda: train.test({"configuration": train.configuration("sine")}, 0), "tasks is 0"),
+    (distributed.adapt_shared, lambda: adapt(distributed.adapt_shared), "process group"),
+    # plots, widgets
+    (plots.picture, lambda: plots.picture(None, "alt", "caption"), "canvas"),
+    (plots.image_grid, lambda: plots.image_grid([]), "no images"),
+    (plots.image_grid, lambda: plots.image_grid(images()[:1], ["one", "two"]), "a label for each row"),
+    (plots.interval_plot, lambda: plots.interval_plot({}, "accuracy"), "no results"),
+    (
+        plots.probability_rows,
+        lambda: plots.probability_rows(None, {"x": torch.ones(2, 28, 28)}, {"p": torch.ones(3, 3)}),
+        "same number of rows",
+    ),
+    (widgets.Pad, lambda: widgets.Pad(strokes=[[[3, 3]]]), "are no strokes"),
+    (widgets.explore, lambda: widgets.explore(lambda a: {}, a=3), "value"),
+    (widgets.explore, lambda: widgets.explore(lambda a: {}, a=ipywidgets.IntSlider()), "text/html"),
+]
+# What takes no input, or takes it from the functions above.
+WITHOUT = {
+    "sine_mlp", "glorot", "begin", "stack", "check_same_shape", "neighbours", "shapes", "TaskBatch",
+    "find_characters", "test_tasks", "inner_loops", "stop_requests", "default_dtype", "usable_device", "main",
+    "machine", "processes", "rank_and_ranks", "from_the_first", "show", "settle", "Picture", "shown",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function, call, message", ROWS, ids=[f"{i} {row[0].__name__}" for i, row in enumerate(ROWS)])
+def test_nonsense_is_refused_in_words(function, call, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {name: p.clone() for name, p in PHI.items()}
+    with pytest.raises(Exception, match=message):
+        call()
+    assert not list(tmp_path.iterdir()), "something was written"
+    assert all(torch.equal(p, before[name]) for name, p in PHI.items()), "φ was changed"
+
+
+def test_no_public_function_is_left_out():
+    public = set()
+    for module in pkgutil.iter_modules(reptile_helpers.__path__):
+        module = import_module(f"reptile_helpers.{module.name}")
+        public |= {
+            name for name, value in vars(module).items()
+            if (inspect.isfunction(value) or inspect.isclass(value))
+            and value.__module__ == module.__name__ and not name.startswith("_")
+        }  # fmt: skip
+    covered = {row[0].__name__ for row in ROWS}
+    assert not covered & WITHOUT and public == covered | WITHOUT
