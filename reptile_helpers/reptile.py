@@ -208,10 +208,10 @@ def meta_train(
     ):  # fmt: skip
         x, y, _, _ = tasks.sample(meta_batch, generator)
         adapted = adapt(model, learner, x, y, minibatches(*x.shape[:2], inner, generator), inner)
-        if lost := diverged(phi, adapted.weights).sum().item():
+        if diverged(phi, adapted.weights).any():
             raise FloatingPointError(
-                f"meta-iteration {iteration + 1}: {lost} of {len(x)} inner loops diverged. φ is still that of "
-                f"meta-iteration {iteration}. Take a smaller inner learning rate than {inner.lr:g}, or fewer steps."
+                f"meta-iteration {iteration + 1}: an inner loop diverged. φ is still what it was after {iteration}. "
+                f"Take a smaller inner learning rate than {inner.lr:g}, or fewer steps."
             )
         if outer:
             outer_gradient(phi, adapted.weights)

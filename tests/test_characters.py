@@ -3,10 +3,15 @@ REPTILE_DATA is a folder with an extracted omniglot-py/ in it."""
 
 import errno
 import hashlib
+import io
 import os
 import pickle
 import shutil
+import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import warnings
 import zipfile
@@ -278,13 +283,100 @@ class Malice:
         return os.mkdir, ("executed",)
 
 
-def test_cache_cannot_execute_code(root, tmp_path, monkeypatch):
+def other_caches():
+    """Caches whose digest is right, and whose contents are not."""
+    small = {"images": torch.zeros(3, 20, 28, 28, dtype=torch.uint8), "names": NAMES[:3]}
+    grey = {"images": torch.zeros(5, 20, 28, 28), "names": NAMES}
+    nameless = {"images": torch.zeros(5, 20, 28, 28, dtype=torch.uint8), "names": NAMES[:4]}
+    for content in ([1, 2], {"images": 3, "names": []}, small, grey, nameless):
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        yield buffer.getvalue()
+    yield pickle.dumps({"images": Malice(), "names": []}, protocol=2)
+    yield b"PK"
+
+
+def test_cache_of_something_else_is_built_again_and_executes_nothing(full_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    content = pickle.dumps({"images": Malice(), "names": []}, protocol=2)
-    (root / characters.CACHE).write_bytes(hashlib.sha256(content).digest() + content)
-    with pytest.raises(pickle.UnpicklingError):
-        load_characters(root)
+    for content in other_caches():
+        (full_root / characters.CACHE).write_bytes(hashlib.sha256(content).digest() + content)
+        with pytest.warns(UserWarning, match="is damaged and will be built again"):
+            assert_is_stand_in(load_characters(full_root))
+        assert_is_stand_in(quietly_load(full_root))
     assert not Path("executed").exists()
+
+
+# --- a process that is killed
+
+
+LOADING = """
+import hashlib, os, signal, sys
+from pathlib import Path
+from torchvision.datasets import Omniglot
+from reptile_helpers import characters
+
+root, moment, address, *md5 = sys.argv[1:]
+characters.SETS = {"images_background": 3, "images_evaluation": 2}
+Omniglot.zips_md5, Omniglot.download_url_prefix = dict(zip(characters.SETS, md5)), address
+replace, read = os.replace, characters._read_drawing
+
+
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def half(path, content):
+    with open(path, "wb") as file:
+        file.write(content[: len(content) // 2])
+    die()
+
+
+if moment == "a drawing is read":
+    characters._read_drawing = lambda path, folder: die() if "0004_07" in path.name else read(path, folder)
+if moment == "half of the cache is written":
+    Path.write_bytes = half
+if moment == "the cache is not yet in its place":
+    os.replace = die
+if moment == "the cache has come to its place":
+    os.replace = lambda source, target: (replace(source, target), die())
+characters.load_characters(root)
+"""
+
+
+def loading(root, moment, address="", *md5):
+    environment = os.environ | {"no_proxy": "*"}
+    return subprocess.Popen([sys.executable, "-c", LOADING, root, moment, address, *md5], env=environment)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize(
+    "moment, files",
+    [
+        ("a drawing is read", []),
+        ("half of the cache is written", [".part"]),
+        ("the cache is not yet in its place", [".part"]),
+        ("the cache has come to its place", [characters.CACHE]),
+    ],
+)
+def test_killed_while_the_cache_is_built(full_root, moment, files):
+    assert loading(full_root, moment).wait(60) == -signal.SIGKILL
+    left = [".part" if name.startswith(f".{characters.CACHE}-") else name for name in os.listdir(full_root)]
+    assert sorted(left) == sorted([*files, "omniglot-py"])
+    assert_is_stand_in(quietly_load(full_root))
+    assert_is_stand_in(quietly_load(full_root))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("faulty", ["images_background.zip", "images_evaluation.zip"])
+def test_killed_while_omniglot_is_downloaded(server, root, faulty):
+    server.fault, server.faulty = "stops half-way", faulty
+    process = loading(root, "", Omniglot.download_url_prefix, *Omniglot.zips_md5.values())
+    assert server.half_sent.wait(60)
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL
+    assert [name[:19] for name in os.listdir(root)] == [".omniglot-download-"]
+    server.fault = None
+    assert_is_stand_in(quietly_load(root))
 
 
 def test_processes_can_fill_the_cache_at_the_same_time(full_root, monkeypatch):
@@ -309,6 +401,52 @@ def test_processes_can_fill_the_cache_at_the_same_time(full_root, monkeypatch):
 
 
 # --- the root
+
+
+def test_root_with_spaces_and_other_letters(server, tmp_path):
+    root = tmp_path / "Daten für heute 数据 ✍"
+    root.mkdir()
+    assert_is_stand_in(quietly_load(root))  # downloaded
+    assert_is_stand_in(quietly_load(root))  # from the cache
+    (root / characters.CACHE).unlink()
+    assert_is_stand_in(quietly_load(root))  # from the folder
+
+
+@pytest.fixture
+def nobody():
+    """An ordinary user: to root, no folder is read-only."""
+    if sys.platform == "win32":
+        pytest.skip("a folder that cannot be written is another thing on Windows")
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.fixture
+def read_only_root(stand_in):
+    folder = Path(tempfile.mkdtemp())  # not tmp_path, which nobody else can enter
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_root_that_is_really_read_only(read_only_root, nobody):
+    with pytest.raises(PermissionError, match="holds no Omniglot and cannot be written .Permission denied."):
+        load_characters(read_only_root)
+
+
+def test_root_with_data_that_is_really_read_only(read_only_root, stand_in, request):
+    read_only_root.chmod(0o755)
+    shutil.copytree(stand_in, read_only_root / "omniglot-py")
+    read_only_root.chmod(0o555)
+    request.getfixturevalue("nobody")
+    with pytest.warns(UserWarning, match="cache cannot be written.*Permission denied"):
+        assert_is_stand_in(load_characters(read_only_root))
+    assert os.listdir(read_only_root) == ["omniglot-py"]
 
 
 def test_root_that_does_not_exist(tmp_path, monkeypatch):
@@ -430,6 +568,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
+        if fault == "stops half-way":
+            self.wfile.write(content[: len(content) // 2])
+            self.server.half_sent.set()
+            self.server.released.wait(60)
+            return
         if fault == "dies half-way":
             content = content[: len(content) // 2]
         if fault == "corrupted":
@@ -452,7 +595,7 @@ def server(stand_in, tmp_path, monkeypatch):
                 archive.write(drawing, drawing.relative_to(stand_in))
         archives[f"{part}.zip"] = (tmp_path / "archive").read_bytes()
     server = Server(("127.0.0.1", 0), Handler)
-    server.archives, server.released = archives, threading.Event()
+    server.archives, server.released, server.half_sent = archives, threading.Event(), threading.Event()
     md5 = {part: hashlib.md5(archives[f"{part}.zip"]).hexdigest() for part in characters.SETS}
     monkeypatch.setattr(Omniglot, "zips_md5", md5)
     monkeypatch.setattr(Omniglot, "download_url_prefix", f"http://127.0.0.1:{server.server_port}")
@@ -491,6 +634,39 @@ def test_failed_download_leaves_nothing_and_the_next_one_works(server, root, mon
     server.fault = None
     monkeypatch.setattr(characters, "TIMEOUT", 10)
     assert_is_stand_in(quietly_load(root))
+
+
+def zip_of(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        zip_of({"../../outside": "x", "/tmp/outside-of-everything": "x"}),
+        zip_of({"images_background/bomb": bytes(50_000_000)}),
+        b"",
+        b"no zip",
+    ],
+    ids=["path traversal", "bomb", "empty", "no zip"],
+)
+def test_another_archive_than_the_publishers_is_not_even_opened(server, root, monkeypatch, archive):
+    server.archives["images_background.zip"] = archive
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *args, **kwargs: pytest.fail("it was opened"))
+    with pytest.warns(UserWarning, match="GENERATED.*corrupted"):
+        assert load_characters(root).generated
+    assert os.listdir(root) == []
+    assert not (root.parent / "outside").exists() and not Path("/tmp/outside-of-everything").exists()
+
+
+def test_the_download_is_https_with_the_publishers_checksums(monkeypatch):
+    monkeypatch.undo()
+    assert Omniglot.download_url_prefix.startswith("https://raw.githubusercontent.com/brendenlake/omniglot/")
+    assert set(Omniglot.zips_md5) == {"images_background", "images_evaluation"}
 
 
 def test_interrupted_download_leaves_nothing(server, root, monkeypatch):

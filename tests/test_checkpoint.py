@@ -1,10 +1,12 @@
 import os
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
+from reptile_helpers import checkpoint
 from reptile_helpers.checkpoint import load_checkpoint, load_pretrained, save_checkpoint
 from reptile_helpers.models import omniglot_cnn
 
@@ -36,6 +38,69 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
         save_checkpoint(path, state() | {"curve": lambda: None})
     assert load_checkpoint(path)["iteration"] == 1
     assert os.listdir(tmp_path) == ["checkpoint.pt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for the size of a file")
+def test_a_disk_that_is_really_full(tmp_path):
+    """A limit for the size of a file stands in for the full disk: the system call fails in the middle of writing."""
+    import resource
+
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, state() | {"iteration": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(
+            OSError, match="File too large: the checkpoint cannot be written, the one before is still the"
+        ):
+            save_checkpoint(path, state())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load_checkpoint(path)["iteration"] == 1
+    assert os.listdir(tmp_path) == ["checkpoint.pt"]
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(OSError, match="cannot be written, there is none from before.*gone"):
+        save_checkpoint(tmp_path / "gone" / "checkpoint.pt", state())
+
+
+def test_padded_files_are_refused_or_read_as_they_were(tmp_path):
+    saved, path = state(), tmp_path / "checkpoint.pt"
+    save_checkpoint(path, saved)
+    good = path.read_bytes()
+    for padded in (good + b"\0", good + b"\0" * 70_000, b"\0" + good, b"#!/bin/sh\n" + good, good + good):
+        path.write_bytes(padded)
+        try:
+            loaded = load_checkpoint(path)
+        except ValueError as error:
+            assert "is damaged" in str(error)
+        else:
+            assert torch.equal(loaded["phi"]["w"], saved["phi"]["w"]) and loaded["curve"] == saved["curve"]
+
+
+def test_a_bomb_is_refused_before_it_goes_off(tmp_path, monkeypatch):
+    """A file of 10 kB that would become 10 MB. torch.save never compresses, so what is larger inside is refused."""
+    path, bomb = tmp_path / "checkpoint.pt", tmp_path / "bomb.pt"
+    save_checkpoint(path, state())
+    with zipfile.ZipFile(path) as good, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in good.infolist():
+            archive.writestr(member.filename, good.read(member))
+        archive.writestr("checkpoint/data/9", bytes(10_000_000))
+    assert bomb.stat().st_size < 30_000
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda archive: pytest.fail("it was inflated"))
+    with pytest.raises(ValueError, match="bomb.pt is damaged: its size does not fit its contents"):
+        load_checkpoint(bomb)
+
+
+def test_pretrained_files_are_those_that_were_published(tmp_path, monkeypatch):
+    path = tmp_path / "omniglot_5way.pt"
+    save_checkpoint(path, load_pretrained("omniglot_5way") | {"iteration": 1})  # a good checkpoint, but another
+    monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path)
+    with pytest.raises(ValueError, match="omniglot_5way.pt is not the file that was published: its SHA-256"):
+        load_pretrained("omniglot_5way")
+    monkeypatch.undo()
+    assert {path.stem for path in checkpoint.PRETRAINED.glob("*.pt")} == set(checkpoint.SHA256)
 
 
 class Bomb:

@@ -310,9 +310,7 @@ def test_a_diverging_inner_loop_stops_training_before_its_outer_step(adapt, lr, 
     model, seen = sine_mlp(), []
     learner = Learner.of(model)
     inner = InnerLoop("sgd", lr=lr, steps=5, batch_size=10)
-    with pytest.raises(
-        FloatingPointError, match=r"meta-iteration \d+: [1-4] of 4 inner loops diverged. .*smaller inner"
-    ):
+    with pytest.raises(FloatingPointError, match=r"meta-iteration \d+: an inner loop diverged. .*smaller inner"):
         meta_train(
             model, learner, SineTasks(shots=50), inner, meta_iterations=50, meta_batch=4, generator=seeded(),
             adapt=adapt, epsilon=epsilon, callback=lambda iteration, learner: seen.append(learner.weights),

@@ -1,5 +1,6 @@
 """Long runs: the recipe, resuming bit for bit after any death, and what is refused."""
 
+import errno
 import json
 import os
 import random
@@ -12,7 +13,9 @@ import pytest
 import torch
 
 from reptile_helpers import train as module
-from reptile_helpers.checkpoint import load_checkpoint
+from reptile_helpers.checkpoint import load_checkpoint, save_checkpoint
+from reptile_helpers.models import omniglot_cnn
+from reptile_helpers.reptile import Learner
 from reptile_helpers.train import configuration, main, train
 
 
@@ -122,7 +125,7 @@ def test_numbers_that_go_wrong_stop_the_run_and_the_last_good_checkpoint_is_kept
     monkeypatch.setattr(module.SineTasks, "sample", bad)  # the first call is for the watched tasks
     path = tmp_path / "stopped" / "checkpoint.pt"
     with pytest.raises(
-        FloatingPointError, match=rf"meta-iteration 12: 1 of 1 .* than 0.003.* before that is in {path}"
+        FloatingPointError, match=rf"meta-iteration 12: an inner .* than 0.003.* before that is in {path}"
     ):
         train(config, path.parent, checkpoint_seconds=1e9)
     assert load_checkpoint(path)["iteration"] == 11
@@ -133,7 +136,7 @@ def test_numbers_that_go_wrong_stop_the_run_and_the_last_good_checkpoint_is_kept
 def test_the_command_says_what_to_change(tmp_path):
     with pytest.raises(SystemExit) as stopped:
         main([*COMMAND, "--lr", "30", "--run-dir", str(tmp_path)])
-    assert str(stopped.value).startswith("meta-iteration 1: 1 of 1 inner loops diverged.")
+    assert str(stopped.value).startswith("meta-iteration 1: an inner loop diverged.")
     assert "Take a smaller inner learning rate than 30" in str(stopped.value)
     assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == 0
 
@@ -188,6 +191,45 @@ def test_a_finished_run_is_tested_and_not_trained_again(tmp_path, capsys):
     main(command)
     assert (tmp_path / "checkpoint.pt").read_bytes() == first
     assert json.loads((tmp_path / "results.json").read_text())["test"] == results["test"]
+
+
+def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path, monkeypatch):
+    config, attempts = configuration("sine", iterations=30), []
+    undisturbed = train(config, tmp_path / "undisturbed")
+
+    def save(path, state):
+        attempts.append(state["iteration"])
+        if state["iteration"] in full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        save_checkpoint(path, state)
+
+    monkeypatch.setattr(module, "save_checkpoint", save)
+    full = range(10, 20)
+    with pytest.warns(UserWarning, match="No space left on device.*Training goes on; the next attempt is in 0 s"):
+        assert same(train(config, tmp_path / "full", checkpoint_seconds=0), undisturbed)
+    assert attempts == list(range(1, 31))
+    full = range(10, 31)
+    with pytest.warns(UserWarning), pytest.raises(OSError, match="No space left on device"):
+        train(config, tmp_path / "full to the end", checkpoint_seconds=0)
+    assert load_checkpoint(tmp_path / "full to the end" / "checkpoint.pt")["iteration"] == 9
+    full = ()
+    assert same(train(config, tmp_path / "full to the end"), undisturbed)
+
+
+def test_a_checkpoint_of_another_network_in_its_place(tmp_path):
+    config = configuration("sine", iterations=5)
+    state, other = train(config, tmp_path), Learner.of(omniglot_cnn(5))
+    save_checkpoint(tmp_path / "checkpoint.pt", state | {"phi": other.weights, "second_moment": other.second_moment})
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(ValueError, match="holds weights of another network or dtype"):
+        train(config, tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_folder_with_spaces_and_other_letters(tmp_path):
+    config, folder = configuration("sine", iterations=5), tmp_path / "Läufe von heute 実験 ✍"
+    state = train(config, folder)
+    assert same(train(config, folder), state) and os.listdir(folder) == ["checkpoint.pt"]
 
 
 def test_omniglot_that_is_not_there_is_not_replaced(tmp_path, monkeypatch):

@@ -1,0 +1,134 @@
+"""Several processes, started by torchrun, do what one does: the same φ, and a run that survives the death of any."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from reptile_helpers.checkpoint import load_checkpoint
+from reptile_helpers.train import configuration, default_dtype, train
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="PyTorch's rendezvous for Windows lacks libuv")
+
+SCRIPT = """
+import sys
+import torch
+from reptile_helpers import train
+from reptile_helpers.distributed import processes
+
+folder, iterations, lr = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+config = train.configuration("sine", optimizer="adam", lr=lr, meta_batch=4, iterations=iterations)
+with train.default_dtype(torch.float64), processes("cpu"):
+    train.train(config, folder, checkpoint_seconds=0.2)
+"""
+
+
+def launch(ranks, folder, iterations=30, lr=0.003):
+    """torchrun in the background, with what it says in `folder`.log."""
+    script = folder.parent / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    with open(f"{folder}.log", "a") as log:
+        return subprocess.Popen(
+            [*command, str(script), str(folder), str(iterations), str(lr)],
+            stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+
+def finish(process, folder):
+    code = process.wait(120)
+    return code, Path(f"{folder}.log").read_text()
+
+
+def alone(folder, iterations=30):
+    config = configuration("sine", optimizer="adam", lr=0.003, meta_batch=4, iterations=iterations)
+    with default_dtype(torch.float64):
+        return train(config, folder)
+
+
+def assert_equal(states):
+    first, *others = states
+    for state in others:
+        assert state["iteration"] == first["iteration"] and state["adam_steps"] == first["adam_steps"]
+        for part in ("phi", "second_moment"):
+            for name, p in first[part].items():
+                assert p.dtype == torch.float64
+                assert torch.allclose(p, state[part][name], rtol=0, atol=1e-9), name
+
+
+def test_two_and_four_processes_end_where_one_does(tmp_path):
+    states = [alone(tmp_path / "1")]
+    for ranks in (2, 3, 4):
+        folder = tmp_path / str(ranks)
+        code, said = finish(launch(ranks, folder), folder)
+        assert code == 0, said
+        states.append(load_checkpoint(folder / "checkpoint.pt"))
+    assert_equal(states)
+    assert os.listdir(tmp_path / "2") == ["checkpoint.pt"]
+
+
+def children(process):
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
+    return [int(pid) for pid in listed.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks ps for the processes that torchrun has started")
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_dies_stops_the_run_and_any_number_goes_on_with_it(victim, tmp_path):
+    folder = tmp_path / "run"
+    process = launch(2, folder, iterations=800)
+    while not (folder / "checkpoint.pt").exists():
+        assert process.poll() is None, finish(process, folder)
+        time.sleep(0.05)
+    os.kill(children(process)[victim], signal.SIGKILL)
+    code, said = finish(process, folder)
+    assert code == 1 and "exitcode  : -9" in said
+    reached = load_checkpoint(folder / "checkpoint.pt")["iteration"]
+    assert 0 < reached < 800
+    code, said = finish(launch(3, folder, iterations=800), folder)
+    assert code == 0, said
+    assert_equal([alone(tmp_path / "undisturbed", 800), load_checkpoint(folder / "checkpoint.pt")])
+
+
+def test_a_diverging_inner_loop_in_one_process_stops_all(tmp_path):
+    folder = tmp_path / "run"
+    code, said = finish(launch(2, folder, lr=1000.0), folder)
+    assert code == 1 and "FloatingPointError: meta-iteration 1: an inner loop diverged" in said
+    assert load_checkpoint(folder / "checkpoint.pt")["iteration"] == 0
+
+
+def test_more_processes_than_tasks(tmp_path):
+    folder = tmp_path / "run"
+    code, said = finish(launch(5, folder), folder)
+    assert code == 1 and "5 processes cannot share a meta-batch of 4 tasks; start fewer" in said
+    assert not (folder / "checkpoint.pt").exists()
+
+
+def test_the_command(tmp_path):
+    """Two processes and Omniglot's network, by the command that the README shows."""
+    states = []
+    for ranks in (1, 2):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command += ["-m", "reptile_helpers.train", "--data", "generated", "--ways", "5", "--iterations", "2"]
+        command += [
+            "--device",
+            "cpu",
+            "--dtype",
+            "float64",
+            "--test-tasks",
+            "0",
+            "--run-dir",
+            str(tmp_path / str(ranks)),
+        ]
+        run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert run.returncode == 0, run.stderr
+        states.append(load_checkpoint(tmp_path / str(ranks) / "checkpoint.pt"))
+    for state in states:  # in front of batch norm the gradient is zero, and Adam turns its rounding noise into steps
+        for name in ("0.bias", "3.bias", "6.bias", "9.bias"):
+            del state["phi"][name]
+    assert_equal(states)
