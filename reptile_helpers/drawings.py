@@ -66,7 +66,11 @@ def strokes_of(image):
             north, _, east, _, south, _, west, _ = around = neighbours(ink)
             count, runs = around.sum(0), (~around & around.roll(-1, 0)).sum(0)
             inside = east & south & (north | west) if first else north & west & (east | south)
-            ink = ink & ~((count >= 2) & (count <= 6) & (runs == 1) & ~inside)
+            thinner = ink & ~((count >= 2) & (count <= 6) & (runs == 1) & ~inside)
+            # A dot of 2×2 pixels would vanish as a whole: its first pixel stays.
+            lost = ink & ~thinner & ~neighbours(thinner).any(0)
+            north, northeast, *_, west, northwest = neighbours(lost)
+            ink = thinner | lost & ~(north | northeast | west | northwest)
         if torch.equal(ink, before):
             break
     strokes = []

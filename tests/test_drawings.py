@@ -63,6 +63,16 @@ def test_thinning_leaves_lines_of_one_pixel():
     assert strokes[..., 0].max() - strokes[..., 0].min() > 14
 
 
+def test_thinning_leaves_a_pixel_of_every_dot():
+    dots = torch.ones(28, 28)
+    for n in range(1, 5):
+        dots[3 : 3 + n, 6 * n - 4 : 7 * n - 4] = 0  # 1×1, 2×2, 3×3 and 4×4 pixels
+        dots[12 : 12 + n, 6 * n - 4 : 6 * n - 2] = 0
+    points = {round(28 * x) // 6 for stroke in strokes_of(dots) for x, y in stroke if y < 0.4}
+    assert points == {0, 1, 2, 3}
+    assert {round(28 * x) // 6 for stroke in strokes_of(dots) for x, y in stroke if y > 0.4} == {0, 1, 2, 3}
+
+
 def test_drawings_are_saved_and_loaded(tmp_path):
     save_drawings(tmp_path / "Zeichnungen ✍.json", {"A": CORNER, "B": []})
     assert load_drawings(tmp_path / "Zeichnungen ✍.json") == {"A": CORNER, "B": []}

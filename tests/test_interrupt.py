@@ -44,7 +44,7 @@ class Kernel:
         self.client.wait_for_ready(60)
 
     def cell(self, source, interrupt_at=None):
-        """Run a cell; press the stop button once it has printed `interrupt_at`. Returns what it printed, and its error."""
+        """Run a cell, and press the stop button once it has printed `interrupt_at`. What it printed, and its error."""
         request, printed, error = self.client.execute(source), "", None
         while True:
             message = self.client.get_iopub_msg(timeout=120)
