@@ -1,6 +1,7 @@
 """Several processes, started by torchrun, do what one does: the same φ, and a run that survives the death of any."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,32 +11,38 @@ from pathlib import Path
 import pytest
 import torch
 
+from reptile_helpers import distributed as module
 from reptile_helpers.checkpoint import load_checkpoint
+from reptile_helpers.distributed import adapt_shared
+from reptile_helpers.models import sine_mlp
+from reptile_helpers.reptile import InnerLoop, Learner, adapt_together, diverged, minibatches
+from reptile_helpers.tasks import SineTasks
 from reptile_helpers.train import configuration, default_dtype, train
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="PyTorch's rendezvous for Windows lacks libuv")
 
+FILE = "checkpoint.pt"
 SCRIPT = """
 import sys
 import torch
 from reptile_helpers import train
 from reptile_helpers.distributed import processes
 
-folder, iterations, lr = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+folder, iterations, lr, seconds = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])
 config = train.configuration("sine", optimizer="adam", lr=lr, meta_batch=4, iterations=iterations)
 with train.default_dtype(torch.float64), processes("cpu"):
-    train.train(config, folder, checkpoint_seconds=0.2)
+    train.train(config, folder, checkpoint_seconds=seconds)
 """
 
 
-def launch(ranks, folder, iterations=30, lr=0.003):
+def launch(ranks, folder, iterations=30, lr=0.003, checkpoint_seconds=0.2):
     """torchrun in the background, with what it says in `folder`.log."""
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     with open(f"{folder}.log", "a") as log:
         return subprocess.Popen(
-            [*command, str(script), str(folder), str(iterations), str(lr)],
+            [*command, str(script), str(folder), str(iterations), str(lr), str(checkpoint_seconds)],
             stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
@@ -67,9 +74,9 @@ def test_two_and_four_processes_end_where_one_does(tmp_path):
         folder = tmp_path / str(ranks)
         code, said = finish(launch(ranks, folder), folder)
         assert code == 0, said
-        states.append(load_checkpoint(folder / "checkpoint.pt"))
+        states.append(load_checkpoint(folder / FILE))
     assert_equal(states)
-    assert os.listdir(tmp_path / "2") == ["checkpoint.pt"]
+    assert os.listdir(tmp_path / "2") == [FILE]
 
 
 def children(process):
@@ -80,33 +87,50 @@ def children(process):
 @pytest.mark.skipif(sys.platform != "linux", reason="asks ps for the processes that torchrun has started")
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_dies_stops_the_run_and_any_number_goes_on_with_it(victim, tmp_path):
+    """When the first process dies, the last checkpoint is left; it writes one itself when another dies."""
     folder = tmp_path / "run"
-    process = launch(2, folder, iterations=800)
-    while not (folder / "checkpoint.pt").exists():
+    process = launch(2, folder, iterations=800, checkpoint_seconds=1e9 if victim else 0.2)
+    while not (re.search(r"\d\d/800 ", Path(f"{folder}.log").read_text()) if victim else (folder / FILE).exists()):
         assert process.poll() is None, finish(process, folder)
         time.sleep(0.05)
     os.kill(children(process)[victim], signal.SIGKILL)
     code, said = finish(process, folder)
     assert code == 1 and "exitcode  : -9" in said
-    reached = load_checkpoint(folder / "checkpoint.pt")["iteration"]
+    reached = load_checkpoint(folder / FILE)["iteration"]
     assert 0 < reached < 800
     code, said = finish(launch(3, folder, iterations=800), folder)
     assert code == 0, said
-    assert_equal([alone(tmp_path / "undisturbed", 800), load_checkpoint(folder / "checkpoint.pt")])
+    assert_equal([alone(tmp_path / "undisturbed", 800), load_checkpoint(folder / FILE)])
 
 
 def test_a_diverging_inner_loop_in_one_process_stops_all(tmp_path):
     folder = tmp_path / "run"
     code, said = finish(launch(2, folder, lr=1000.0), folder)
     assert code == 1 and "FloatingPointError: meta-iteration 1: an inner loop diverged" in said
-    assert load_checkpoint(folder / "checkpoint.pt")["iteration"] == 0
+    assert load_checkpoint(folder / FILE)["iteration"] == 0
+
+
+@pytest.mark.parametrize("rank, diverges", [(0, True), (1, False)])
+def test_a_process_tells_the_others_that_a_task_of_its_own_diverged(rank, diverges, monkeypatch):
+    """Task 2 of 4 diverges, by less than what would show in the mean. Two processes: the first has tasks 0 and 2."""
+    monkeypatch.setattr(module, "rank_and_ranks", lambda: (rank, 2))
+    monkeypatch.setattr(module.distributed, "all_reduce", lambda total: None)  # what this process would send
+    torch.manual_seed(0)
+    model, inner = sine_mlp(), InnerLoop("sgd", lr=0.02, steps=1, batch_size=10)
+    generator = torch.Generator().manual_seed(0)
+    x, y, _, _ = SineTasks().sample(4, generator)
+    y[2] *= 10_000  # its weights move by 23 norms of φ
+    adapted = adapt_together(model, Learner.of(model), x, y, minibatches(4, 10, inner, generator), inner)
+    assert diverged(Learner.of(model).weights, adapted.weights).tolist() == [False, False, True, False]
+    mean = adapt_shared(model, Learner.of(model), x, y, minibatches(4, 10, inner, generator), inner)
+    assert all(p.shape[0] == 1 and p.isnan().all() == diverges for p in mean.weights.values())
 
 
 def test_more_processes_than_tasks(tmp_path):
     folder = tmp_path / "run"
     code, said = finish(launch(5, folder), folder)
     assert code == 1 and "5 processes cannot share a meta-batch of 4 tasks; start fewer" in said
-    assert not (folder / "checkpoint.pt").exists()
+    assert not (folder / FILE).exists()
 
 
 def test_the_command(tmp_path):
@@ -127,7 +151,7 @@ def test_the_command(tmp_path):
         ]
         run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert run.returncode == 0, run.stderr
-        states.append(load_checkpoint(tmp_path / str(ranks) / "checkpoint.pt"))
+        states.append(load_checkpoint(tmp_path / str(ranks) / FILE))
     for state in states:  # in front of batch norm the gradient is zero, and Adam turns its rounding noise into steps
         for name in ("0.bias", "3.bias", "6.bias", "9.bias"):
             del state["phi"][name]
