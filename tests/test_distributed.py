@@ -93,7 +93,12 @@ def test_a_process_that_dies_stops_the_run_and_any_number_goes_on_with_it(victim
     while not (re.search(r"\d\d/800 ", Path(f"{folder}.log").read_text()) if victim else (folder / FILE).exists()):
         assert process.poll() is None, finish(process, folder)
         time.sleep(0.05)
+    os.kill(process.pid, signal.SIGSTOP)  # torchrun, which would ask the survivor to stop before it has noticed
     os.kill(children(process)[victim], signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while not (folder / FILE).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGCONT)
     code, said = finish(process, folder)
     assert code == 1 and "exitcode  : -9" in said
     reached = load_checkpoint(folder / FILE)["iteration"]
