@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="PyTorch's rende
 
 FILE = "checkpoint.pt"
 SCRIPT = """
+import glob
 import sys
 import torch
 from reptile_helpers import train
@@ -32,6 +33,8 @@ folder, iterations, lr, seconds = sys.argv[1], int(sys.argv[2]), *map(float, sys
 config = train.configuration("sine", optimizer="adam", lr=lr, meta_batch=4, iterations=iterations)
 with train.default_dtype(torch.float64), processes("cpu"):
     train.train(config, folder, checkpoint_seconds=seconds)
+threads = [open(name).read() for name in glob.glob("/proc/self/task/*/comm")]
+assert not [name for name in threads if "gloo" in name], threads
 """
 
 
