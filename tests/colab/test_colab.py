@@ -1,4 +1,4 @@
-"""Every notebook alone in an empty folder, as on Colab, and without Omniglot and a network. Run by .ci/colab.
+"""Every notebook alone in an empty folder, as on Colab, and without Omniglot and a network. Run by .ci/colab, on Linux.
 
 Colab itself is only a name here: whether its pages show what the notebooks send, no test tells.
 """
@@ -8,9 +8,12 @@ import runpy
 import shutil
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbclient import NotebookClient
 
@@ -38,8 +41,32 @@ def address(tmp_path_factory):
     return folder.as_uri()
 
 
+@contextmanager
+def memory_of_children():
+    """A list whose last entry is the most memory, in MB, that all child processes have had at one time."""
+    peaks, done = [0], threading.Event()
+
+    def watch():
+        while not done.wait(0.5):
+            total = 0
+            for process in psutil.Process().children(recursive=True):
+                try:  # what processes share is divided between them
+                    total += process.memory_full_info().pss
+                except (psutil.NoSuchProcess, psutil.AccessDenied):
+                    pass  # it has just ended
+            peaks.append(max(peaks[-1], total // 2**20))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peaks
+    finally:
+        done.set()
+        thread.join()
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in ROOT.glob("notebooks/*.ipynb")))
-def test_alone_on_colab(name, address, tmp_path, monkeypatch):
+def test_alone_on_colab(name, address, tmp_path, monkeypatch, record_property):
     alone, content, no_data, startup = (
         tmp_path / part for part in ("alone", "content", "no-data", "ipython/profile_default/startup")
     )
@@ -60,7 +87,10 @@ def test_alone_on_colab(name, address, tmp_path, monkeypatch):
     first.source = first.source.replace('"/content"', repr(str(content)))
     source = "\n".join(cell.source for cell in notebook.cells)
     notebook.cells.append(nbformat.v4.new_code_cell(WHERE))
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(alone)}}).execute()
+    with memory_of_children() as megabytes:
+        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(alone)}}).execute()
+    record_property(name, megabytes[-1])
+    assert 100 < megabytes[-1] < 2000, f"{megabytes[-1]:,} MB; Binder has 2 GB"
 
     *outputs, where = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert Path(where.text.strip()).parent == content.resolve() / "learn-reptile" / "reptile_helpers"
