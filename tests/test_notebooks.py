@@ -114,6 +114,19 @@ def test_conda_and_binder_get_what_pip_gets():
         assert f"  - {name}>={floor}" in environment
 
 
+def test_the_table_of_faults_names_tests_that_exist():
+    table = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+    tests = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("tests/test_*.py")}
+    last_columns = [row.split("|")[-2] for row in table.splitlines() if row.startswith("| ")]
+    named = [name.rpartition("::") for column in last_columns for name in re.findall("`(.*?)`", column)]
+    assert len(named) > 30
+    for file, _, name in named:
+        if name in tests:
+            continue
+        pattern = r"\ndef \w*" + r"\w*".join(map(re.escape, name.split("…"))) + r"\("
+        assert any(re.search(pattern, text) for text in ([tests[file]] if file else tests.values())), name
+
+
 def test_reptile_in_the_notebook_is_meta_train():
     (reptile,) = functions("01", "reptile")
     assert len(notebook_source("01", "reptile").splitlines()) <= 25
