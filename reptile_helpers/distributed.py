@@ -47,10 +47,10 @@ def from_the_first(value):
 def adapt_shared(model, learner, x, y, batches, inner):
     """What `adapt_together` does, with the work shared: each process adapts to its tasks, and the means are exchanged.
 
-    Every process must come here with the same learner and the same tasks: the same seed does that without a message.
-    Process r of n takes the tasks r, r + n, r + 2n …; there must be at least one for each. Once per meta-batch the sums
-    over tasks, of weights and second moments, are added up over the processes (all-reduce): two numbers per
-    parameter.
+    Every process must come here with the same learner and the same tasks. The same seed does that without a message, on
+    devices of the same kind. Process r of n takes the tasks r, r + n, r + 2n …; there must be one for each. Once per
+    meta-batch the sums over tasks, of weights and second moments, are added up over the processes (all-reduce): two
+    numbers per parameter.
 
     Returns a Learner with a single "task" in front, [1, *parameter shape]: the mean over all tasks. If an inner loop
     diverges in any process, it holds no numbers in all of them, so that all stop at the same meta-iteration.
