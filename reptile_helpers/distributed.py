@@ -4,10 +4,6 @@ import os
 from contextlib import contextmanager
 
 import torch
-
-# Its functions have the group of all processes as a default argument. Were it imported later, as torch.optim does, they
-# would keep that group and its threads alive, and now and then a thread would abort its process at the very end.
-import torch.distributed.nn.functional  # noqa: F401
 from torch import distributed
 
 from reptile_helpers.reptile import Learner, adapt_together, diverged

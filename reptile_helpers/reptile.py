@@ -13,6 +13,10 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
+
+# torch.optim would import it at its first step. A stop button pressed at that moment would leave half of it, and no
+# later step would work; and imported after torch.distributed's start, it keeps the threads of the processes alive.
+import torch._dynamo  # noqa: F401
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F

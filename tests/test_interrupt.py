@@ -7,6 +7,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 SETUP = """
+import sys
 import torch
 from reptile_helpers.checkpoint import load_checkpoint
 from reptile_helpers.models import sine_mlp
@@ -111,3 +112,9 @@ run(1_000_000, enough, epsilon=config["epsilon"])
 """
     printed, error = kernel.cell(compare)
     assert error[0] == "Enough" and all(json.loads(printed)), printed
+
+
+def test_nothing_is_imported_in_the_middle(kernel):
+    """An import that the stop button cuts in two leaves half a module, and the next cell with it."""
+    printed, error = kernel.cell("before = set(sys.modules); run(2); print(sorted(set(sys.modules) - before))")
+    assert error is None and not [name for name in json.loads(printed.replace("'", '"')) if "torch" in name], printed
