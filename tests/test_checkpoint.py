@@ -34,7 +34,7 @@ def test_what_is_saved_is_loaded(tmp_path):
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, state() | {"iteration": 1})
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(Exception, match="pickle|local object"):  # Python 3.13 words it in another way
         save_checkpoint(path, state() | {"curve": lambda: None})
     assert load_checkpoint(path)["iteration"] == 1
     assert os.listdir(tmp_path) == ["checkpoint.pt"]
