@@ -148,7 +148,7 @@ def draw_until_it_is_right(page):
 
     page.get_by_role("button", name="save", exact=True).click()
     page.get_by_role("button", name="clear all", exact=True).click()
-    page.get_by_text("Draw at least two examples and one query.").wait_for()
+    page.get_by_text("Draw at least two examples and one query.", exact=True).wait_for()  # not the cell's own text
     page.get_by_role("button", name="load", exact=True).click()
     says(page, "query 2 is D")
     page.get_by_role("button", name="sample drawings", exact=True).click()
