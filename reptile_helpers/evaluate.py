@@ -11,7 +11,7 @@ from reptile_helpers.reptile import Learner, adapt_together, diverged, minibatch
 from reptile_helpers.tasks import TaskBatch, at_least_one
 
 MODES = ("transductive", "support + one query", "support only")
-TASKS_AT_ONCE = 8  # bounds the memory: every task has weights of its own
+TASKS_AT_ONCE = {"cpu": 8, "cuda": 200}  # bounds the memory: every task has weights of its own
 
 
 @torch.no_grad()
@@ -48,15 +48,16 @@ def evaluate_modes(model, learner, batch, inner, generator, modes=MODES):
     at_least_one(tasks=tasks)
     order = minibatches(tasks, examples, inner, generator)
     scores = {mode: [] for mode in modes}
-    parts = range(0, tasks, TASKS_AT_ONCE)
+    at_once = TASKS_AT_ONCE[order.device.type]
+    parts = range(0, tasks, at_once)
     for start in tqdm(parts, desc="evaluation", leave=False, disable=len(parts) < 4):
         # The last part is filled up with tasks of the first: rounding differs with the number of tasks at once.
-        part = torch.arange(start, start + TASKS_AT_ONCE, device=order.device) % tasks
+        part = torch.arange(start, start + at_once, device=order.device) % tasks
         support_x, support_y, query_x, query_y = TaskBatch(*(tensor[part] for tensor in batch))
         weights = adapt_together(model, learner, support_x, support_y, order[part], inner).weights
         if diverged(learner.weights, weights).any():
             raise FloatingPointError(
-                f"an inner loop diverged among tasks {start} to {min(start + TASKS_AT_ONCE, tasks) - 1}: no mean over "
+                f"an inner loop diverged among tasks {start} to {min(start + at_once, tasks) - 1}: no mean over "
                 f"tasks has a meaning then. Take a smaller learning rate than {inner.lr:g}, or fewer steps."
             )
         for mode in modes:

@@ -10,7 +10,7 @@ steps for all tasks of a meta-batch as one tensor program. The second is faster 
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -102,10 +102,11 @@ def begin(learner, inner, *tasks):
     if inner.optimizer == "sgd":
         return theta, moments, steps, torch.optim.SGD(theta.values(), inner.lr)
     if not inner.carry_moments:
-        moments, steps = {name: torch.zeros_like(v) for name, v in moments.items()}, 0
-    optimizer = torch.optim.Adam(theta.values(), inner.lr, betas=(0.0, 0.999), fused=True)
-    for name, p in theta.items():
-        step = torch.tensor(float(steps), device=p.device)
+        moments, steps = {name: torch.zeros_like(v) for name, v in moments.items()}, 0 * steps
+    recording = isinstance(steps, Tensor)  # see `recorded`
+    optimizer = torch.optim.Adam(theta.values(), inner.lr, betas=(0.0, 0.999), fused=True, capturable=recording)
+    taken = torch.zeros(len(theta), dtype=torch.float32, device=next(iter(theta.values())).device) + steps
+    for (name, p), step in zip(theta.items(), taken.unbind(), strict=True):
         optimizer.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": moments[name]}
     return theta, moments, steps + inner.steps, optimizer
 
@@ -152,8 +153,8 @@ def adapt_together(model, learner, x, y, batches, inner):
 @torch.no_grad()
 def diverged(phi, theta):
     """Which tasks' weights are nowhere near φ any more, or no numbers at all: bool [tasks]. See DIVERGED."""
-    moved = sum((theta[name] - p).flatten(1).square().sum(1) for name, p in phi.items())
-    norm = sum(p.square().sum() for p in phi.values())
+    moved = torch.cat([(theta[name] - p).flatten(1) for name, p in phi.items()], dim=1).square().sum(1)
+    norm = torch.cat([p.flatten() for p in phi.values()]).square().sum()
     return ~(moved <= DIVERGED**2 * norm.clamp(min=1))
 
 
@@ -167,7 +168,8 @@ def check_shapes(phi, theta):
 @torch.no_grad()
 def outer_step(phi, theta, epsilon):
     """Move φ a fraction ε of the way to the mean of the tasks' weights, in place. theta: name → [tasks, *shape]."""
-    positive(epsilon=epsilon)
+    if not isinstance(epsilon, Tensor):  # see `recorded`: to look at it would stop the GPU
+        positive(epsilon=epsilon)
     check_shapes(phi, theta)
     for name, p in phi.items():
         p += epsilon * (theta[name].mean(0) - p)
@@ -180,9 +182,39 @@ def outer_gradient(phi, theta):
         p.grad = p - theta[name].mean(0)
 
 
+def recorded(function, generator):
+    """`function`, recorded as a CUDA graph at its second call and replayed from then on.
+
+    A meta-iteration is a thousand small operations, and a GPU does them faster than Python can launch them; a graph
+    launches them all at once. `function` may do nothing but tensor operations, always the same ones. Numbers among its
+    arguments are tensors in the recording, and get their new values before each replay; all other arguments must be the
+    same objects each time. What it returns is the same each time, too, with new contents. The first call is
+    an ordinary one: libraries set themselves up in it, and that cannot be recorded.
+    """
+    graph, calls, tensors, result = torch.cuda.CUDAGraph(), 0, {}, None
+    graph.register_generator_state(generator)
+
+    def call(*arguments):
+        nonlocal calls, result
+        calls += 1
+        if calls == 1:
+            return function(*arguments)
+        numbers = {i: value for i, value in enumerate(arguments) if isinstance(value, (int, float))}
+        if calls == 2:
+            tensors.update({i: torch.zeros((), device=generator.device) for i in numbers})
+            with torch.cuda.graph(graph):
+                result = function(*(tensors.get(i, value) for i, value in enumerate(arguments)))
+        for i, value in numbers.items():
+            tensors[i].fill_(value)
+        graph.replay()
+        return result
+
+    return call
+
+
 def meta_train(
     model, learner, tasks, inner, *, meta_iterations, meta_batch, generator,
-    epsilon=1.0, outer_optimizer=None, adapt=adapt_together, callback=None, start=0,
+    epsilon=1.0, outer_optimizer=None, adapt=adapt_together, callback=None, start=0, cuda_graph=False,
 ):  # fmt: skip
     """Reptile. Returns the meta-trained Learner; the one that was given, and the model's own parameters, stay as is.
 
@@ -193,6 +225,8 @@ def meta_train(
     callback: called as `callback(iteration, learner)` after each meta-iteration, iteration = 1 … meta_iterations.
     start: how many meta-iterations the learner has behind it, to go on with a run: the rest is then what it would have
     been, if the generator is where it was. (The state of an outer optimizer is not kept.)
+    cuda_graph: on a GPU, record a meta-iteration once and replay it, which is many times faster. `tasks.sample` must
+    then do nothing but tensor operations there, always the same ones. Not with an outer optimizer.
 
     Raises FloatingPointError at the first meta-iteration with a diverged inner loop, before its outer step: what the
     callback saw last is good.
@@ -203,27 +237,41 @@ def meta_train(
         raise ValueError(f"epsilon is {epsilon!r}; it must be a positive number of at most 1")
     if not 0 <= start <= meta_iterations:
         raise ValueError(f"start is {start!r}; it must be 0 to {meta_iterations}, the number of meta-iterations")
+    if cuda_graph and (outer_optimizer or generator.device.type != "cuda"):
+        raise ValueError("cuda_graph needs a generator on a GPU, and no outer optimizer")
     learner = deepcopy(learner)
     phi = learner.weights
     outer = outer_optimizer(phi.values()) if outer_optimizer else None
-    for iteration in trange(
-        start, meta_iterations, initial=start, total=meta_iterations,
-        desc="meta-training", unit="meta-iteration", mininterval=1,
-    ):  # fmt: skip
+
+    def adapt_to_new_tasks(adam_steps):
         x, y, _, _ = tasks.sample(meta_batch, generator)
-        adapted = adapt(model, learner, x, y, minibatches(*x.shape[:2], inner, generator), inner)
-        if diverged(phi, adapted.weights).any():
-            raise FloatingPointError(
-                f"meta-iteration {iteration + 1}: an inner loop diverged. φ is still what it was after {iteration}. "
-                f"Take a smaller inner learning rate than {inner.lr:g}, or fewer steps."
-            )
+        batches = minibatches(*x.shape[:2], inner, generator)
+        adapted = adapt(model, replace(learner, adam_steps=adam_steps), x, y, batches, inner)
+        return adapted, diverged(phi, adapted.weights).any()
+
+    def move(adapted, epsilon):
         if outer:
             outer_gradient(phi, adapted.weights)
             outer.step()
         else:
-            outer_step(phi, adapted.weights, epsilon * (1 - iteration / meta_iterations))
-        learner.second_moment = {name: v.mean(0) for name, v in adapted.second_moment.items()}
-        learner.adam_steps = adapted.adam_steps
+            outer_step(phi, adapted.weights, epsilon)
+        for name, v in adapted.second_moment.items():
+            learner.second_moment[name].copy_(v.mean(0))
+
+    if cuda_graph:
+        adapt_to_new_tasks, move = recorded(adapt_to_new_tasks, generator), recorded(move, generator)
+    for iteration in trange(
+        start, meta_iterations, initial=start, total=meta_iterations,
+        desc="meta-training", unit="meta-iteration", mininterval=1,
+    ):  # fmt: skip
+        adapted, lost = adapt_to_new_tasks(learner.adam_steps)
+        if lost:
+            raise FloatingPointError(
+                f"meta-iteration {iteration + 1}: an inner loop diverged. φ is still what it was after {iteration}. "
+                f"Take a smaller inner learning rate than {inner.lr:g}, or fewer steps."
+            )
+        move(adapted, epsilon * (1 - iteration / meta_iterations))
+        learner.adam_steps = int(adapted.adam_steps)
         if callback:
             callback(iteration + 1, learner)
     return learner

@@ -87,7 +87,7 @@ class FewShotTasks:
     def sample_indices(self, tasks, generator):
         """Which images the next tasks consist of: classes [tasks, ways], drawings [tasks, ways, shots + queries]."""
         at_least_one(tasks=tasks)
-        if generator.device != self.images.device:
+        if torch.empty(0, device=generator.device).device != self.images.device:  # a generator on "cuda" has no index
             raise ValueError(
                 f"the generator is on {generator.device}, the images are on {self.images.device}; "
                 "both must be on the same device"

@@ -216,6 +216,7 @@ def train(config, run_dir, device="cpu", checkpoint_seconds=180):
                 model, learner, tasks, inner, meta_iterations=config["iterations"], meta_batch=config["meta_batch"],
                 epsilon=config["epsilon"], generator=generator, callback=after, start=state["iteration"],
                 adapt=adapt_shared if ranks > 1 else adapt_together,
+                cuda_graph=generator.device.type == "cuda" and ranks == 1,
             )  # fmt: skip
         except (FloatingPointError, ConnectionError) as error:
             if rank == 0:

@@ -120,6 +120,7 @@ ROWS = [
     (reptile.meta_train, lambda: meta_train(epsilon=2), "epsilon is 2; .* at most 1"),
     (reptile.meta_train, lambda: meta_train(epsilon="1"), "epsilon is '1'"),
     (reptile.meta_train, lambda: meta_train(start=2), "start is 2; it must be 0 to 1"),
+    (reptile.meta_train, lambda: meta_train(cuda_graph=True), "cuda_graph needs a generator on a GPU"),
     (reptile.meta_train, lambda: meta_train(learner=MODEL), "weights"),
     (reptile.meta_train, lambda: meta_train(tasks=[1]), "sample"),
     # evaluate
@@ -193,7 +194,7 @@ ROWS = [
 WITHOUT = {
     "sine_mlp", "glorot", "begin", "stack", "check_same_shape", "neighbours", "shapes", "TaskBatch",
     "find_characters", "test_tasks", "inner_loops", "stop_requests", "default_dtype", "usable_device", "main",
-    "machine", "processes", "rank_and_ranks", "from_the_first", "show", "settle", "Picture", "shown",
+    "machine", "processes", "rank_and_ranks", "from_the_first", "recorded", "show", "settle", "Picture", "shown",
 }  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 Measures, one after the other in each of 35 rounds so that a noisy machine hits all alike: a loop in plain PyTorch, the
 module's two inner loops, the sampling of the tasks, and the matrix products that would be as much arithmetic (4.0
-GFLOP). Prints medians and ratios, and how much memory the process took in the second half of the rounds.
+GFLOP); on a GPU also the whole meta-iteration, sampling included, as a CUDA graph. Prints medians and ratios, and how
+much memory the process took in the second half of the rounds.
 
 On Linux, set MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=4000000000 in the environment: otherwise freed
 memory can go back to the system and be taken again in every step, which costs the batched program most.
@@ -18,7 +19,15 @@ import torch
 from torch.nn import functional as F
 
 from reptile_helpers.models import omniglot_cnn
-from reptile_helpers.reptile import InnerLoop, Learner, adapt_one_by_one, adapt_together, minibatches, outer_step
+from reptile_helpers.reptile import (
+    InnerLoop,
+    Learner,
+    adapt_one_by_one,
+    adapt_together,
+    minibatches,
+    outer_step,
+    recorded,
+)  # fmt: skip
 from reptile_helpers.tasks import FewShotTasks
 
 TASKS, GFLOP = 5, 4.0
@@ -77,6 +86,15 @@ def main():
         "adapt_together": lambda: module_loop(adapt_together),
         "matrix products": products,
     }
+    if device != "cpu":
+        fixed = Learner(learner.weights, learner.second_moment, torch.zeros((), device=device))
+
+        def meta_iteration():
+            x, y, _, _ = source.sample(TASKS, generator)
+            adapted = adapt_together(model, fixed, x, y, minibatches(TASKS, 50, INNER, generator), INNER)
+            outer_step(learner.weights, adapted.weights, 1.0)
+
+        programs["all of it, as a CUDA graph"] = recorded(meta_iteration, generator)
     times = {name: [] for name in programs}
     for round_ in range(options.rounds + 3):
         for name, program in programs.items():
