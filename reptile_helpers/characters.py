@@ -9,6 +9,7 @@ import hashlib
 import html
 import io
 import os
+import random
 import socket
 import sys
 import tempfile
@@ -62,10 +63,14 @@ class Characters:
     def paper_split(self, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """The Reptile paper's split: all classes shuffled, 1,200 to train with and the other 423 to test with.
 
+        Shuffled as in the authors' code, github.com/openai/supervised-reptile: from alphabetical order, with Python's
+        `random`. With their default seed, 0, these are the characters that they trained and tested with.
+
         Returns two int64 tensors of classes. Raises ValueError unless there are all 1,623 classes.
         """
-        order = torch.randperm(len(self.names), generator=torch.Generator().manual_seed(seed))
-        return self._split(order, PAPER_TRAINING_CLASSES)
+        order = sorted(range(len(self.names)), key=lambda label: self.names[label].split("/"))
+        random.Random(seed).shuffle(order)
+        return self._split(torch.tensor(order), PAPER_TRAINING_CLASSES)
 
     def omniglot_split(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Omniglot's own split: the 964 classes of its background set, and the 659 of its evaluation set.

@@ -32,7 +32,10 @@ KEYS = {
 }  # fmt: skip
 PRETRAINED = Path(__file__).parent / "pretrained"
 # Of the files that ship with the package.
-SHA256 = {"omniglot_5way": "f478c7b538db0bb3ccac9d8c16dbe3c8001d2ef556c741d37c3df197be882a71"}
+SHA256 = {
+    "omniglot_5way": "04979dd1eecf2ef76453646eb5ca5e3ce0b08395d85c0b7255162c6689a52fc0",
+    "omniglot_20way": "3a43ef08fb03037e0fbd6107cc319b61bfb5e89317ddf1ad7bc58d0323879d0d",
+}
 
 
 def save_checkpoint(path, state):

@@ -1,12 +1,17 @@
 """A meta-batch shared between processes, on one machine or several, with torch.distributed."""
 
 import os
+from collections import deque
 from contextlib import contextmanager
 
 import torch
 from torch import distributed
 
 from reptile_helpers.reptile import Learner, adapt_together, diverged
+
+# Gloo lets go of an all-reduce's tensor in a thread of its own. If it is the last to hold it, that needs Python's lock,
+# and at the end PyTorch 2.6 waits for that thread with the lock in its hand, for ever. So it must not be the last.
+EXCHANGED = deque(maxlen=8)
 
 
 @contextmanager
@@ -62,6 +67,7 @@ def adapt_shared(model, learner, x, y, batches, inner):
         distributed.all_reduce(total)
     except RuntimeError as error:
         raise ConnectionError("another process is gone.") from error
+    EXCHANGED.append(total)
     pieces = (total / len(x)).split([part[0].numel() for part in parts])
     means = [piece.view(1, *part.shape[1:]) for piece, part in zip(pieces, parts, strict=True)]
     names = list(adapted.weights)

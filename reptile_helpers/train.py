@@ -1,7 +1,7 @@
 """Long meta-training runs that can be stopped at any moment: python -m reptile_helpers.train --help
 
 The newest state is always in RUN_DIR/checkpoint.pt. The same command, started again, goes on from there, and ends with
-the same bits as a run that was never stopped (on the same machine, with the same number of threads).
+the same bits as a run that was never stopped (on a CPU, the same machine and the same number of threads).
 
 Under torchrun, several processes share every meta-batch: torchrun --nproc-per-node=2 -m reptile_helpers.train ...
 """
@@ -75,12 +75,12 @@ def find_characters(config):
     return characters
 
 
-def test_tasks(config, characters, shots, tasks, generator):
-    """A TaskBatch of test tasks: new waves, or characters of the test classes with one query per class."""
+def test_tasks(state, characters, shots, tasks, generator):
+    """A TaskBatch of test tasks: new waves, or characters of the state's test classes with one query per class."""
     if characters is None:
         return SineTasks(shots=shots).sample(tasks, generator)
-    images = characters.images[characters.paper_split()[1]].to(generator.device)
-    return FewShotTasks(images, config["ways"], shots).sample(tasks, generator)
+    images = characters.images[state["test_classes"]].to(generator.device)
+    return FewShotTasks(images, state["configuration"]["ways"], shots).sample(tasks, generator)
 
 
 def inner_loops(config):
@@ -120,8 +120,8 @@ def default_dtype(dtype):
 def train(config, run_dir, device="cpu", checkpoint_seconds=180):
     """Meta-train as `configuration` says, or go on from `run_dir`/checkpoint.pt. Returns the checkpoint at the end.
 
-    All is in PyTorch's default dtype. With several processes each calls this alike; the first does the reading, writing
-    and watching, and the others return None.
+    All is in PyTorch's default dtype. On a GPU a meta-iteration is a CUDA graph, unless processes share it. With
+    several processes each calls this alike; the first does the reading, writing and watching; the others return None.
 
     A checkpoint is written every `checkpoint_seconds`, at the end, and on Ctrl-C, which then raises KeyboardInterrupt.
     It is also written, as of the last good meta-iteration, when an inner loop diverges (FloatingPointError), or when
@@ -164,6 +164,8 @@ def train(config, run_dir, device="cpu", checkpoint_seconds=180):
             "configuration": config, "iteration": 0, "generator": generator.get_state(), "curve": [], "seconds": 0.0,
         }  # fmt: skip
     state = from_the_first(state)
+    if len(state["generator"]) != len(generator.get_state()):
+        raise ValueError(f"{path} is of a run on another kind of device than {device}; it can only go on there.")
     generator.set_state(state["generator"])
     learner = learner_of(state, device)
 
@@ -173,7 +175,7 @@ def train(config, run_dir, device="cpu", checkpoint_seconds=180):
         images = with_rotations(characters.images[state["train_classes"]]).to(device)
         tasks = FewShotTasks(images, config["ways"], config["shots"])
     seeded = torch.Generator(device).manual_seed
-    watched = test_tasks(config, characters, 1 if characters else 10, 200, seeded(7))
+    watched = test_tasks(state, characters, 1 if characters else 10, 200, seeded(7))
     inner, _ = inner_loops(config)
     point_every = max(100, -(-config["iterations"] // CURVE_POINTS))
     start, seconds = time.perf_counter(), state["seconds"]
@@ -225,6 +227,19 @@ def train(config, run_dir, device="cpu", checkpoint_seconds=180):
     return load_checkpoint(path) if rank == 0 else None
 
 
+def learner_for_test(state, device="cpu"):
+    """The Learner in a checkpoint, with Adam's second moments as the batches of its test need them.
+
+    The authors add up the losses of a batch, and we take their mean. To Adam the two are the same, as long as all
+    batches are of one size. The test's are smaller: its gradients, added up, are small beside moments from larger
+    batches, and so are its steps. With means it takes larger moments to say the same.
+    """
+    config, learner = state["configuration"], learner_of(state, device)
+    scale = (config["inner_batch"] / config["test_batch"]) ** 2
+    learner.second_moment = {name: scale * v for name, v in learner.second_moment.items()}
+    return learner
+
+
 def test(state, tasks, device="cpu", seed=77):
     """What a checkpoint is worth, as a dict for JSON: mean and half-width of the 95 % interval over new tasks.
 
@@ -235,14 +250,14 @@ def test(state, tasks, device="cpu", seed=77):
     config = state["configuration"]
     characters = find_characters(config)
     model = (sine_mlp() if characters is None else omniglot_cnn(config["ways"])).to(device)
-    learner = learner_of(state, device)
+    learner = learner_for_test(state, device)
     generator = torch.Generator(device).manual_seed(seed)
     results = {}
     for shots in (1, 5) if characters else (10,):
         modes = None
         parts = [min(500, tasks - done) for done in range(0, tasks, 500)]  # 10,000 tasks at once would take 1 GB
         for part in parts:
-            batch = test_tasks(config, characters, shots, part, generator)
+            batch = test_tasks(state, characters, shots, part, generator)
             scores = evaluate_modes(model, learner, batch, inner_loops(config)[1], generator)
             modes = scores if modes is None else {mode: torch.cat([modes[mode], scores[mode]]) for mode in scores}
         results[f"{shots}-shot"] = {mode: mean_and_interval(values) for mode, values in modes.items()}

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pickle
+import random
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import warnings
 import zipfile
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -113,6 +115,21 @@ def test_paper_split_depends_on_the_seed_alone(all_classes):
     assert torch.equal(first[0], all_classes.paper_split(seed=3)[0])
     assert not torch.equal(first[0], all_classes.paper_split(seed=4)[0])
     assert torch.equal(all_classes.paper_split()[0], all_classes.paper_split(seed=0)[0])
+
+
+def test_paper_split_is_that_of_the_authors_code(all_classes):
+    """Which lists the folders of both sets as one, sorted, seeds `random`, and shuffles before anything else."""
+    alphabets = ["Zulu_(script)", "Anglo-Saxon", "Angelic", "Angelic_(old)", "Braille"]  # not in the order of numbers
+    names = [f"{alphabet}/character{n:02}" for alphabet in alphabets for n in range(1, 326)][:1623]
+    all_classes = replace(all_classes, names=names)
+    listed = []
+    for alphabet in sorted(alphabets):
+        listed += sorted(name for name in names if name.startswith(f"{alphabet}/"))
+    random.seed(0)
+    random.shuffle(listed)
+    train, test = all_classes.paper_split()
+    assert [names[label] for label in train] == listed[:1200] and [names[label] for label in test] == listed[1200:]
+    assert listed[0] == "Anglo-Saxon/character246"  # the same with every Python
 
 
 def test_omniglot_split_is_the_first_964_and_the_other_659(all_classes):

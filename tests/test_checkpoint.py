@@ -141,12 +141,14 @@ def state_bytes(path, member):
     return zipfile.ZipFile(path).read(member)
 
 
-def test_pretrained():
-    state = load_pretrained("omniglot_5way")
-    model = omniglot_cnn(5)
+@pytest.mark.parametrize("ways", [5, 20])
+def test_pretrained(ways):
+    state = load_pretrained(f"omniglot_{ways}way")
+    model = omniglot_cnn(ways)
     assert [(name, p.shape) for name, p in model.named_parameters()] == [(n, p.shape) for n, p in state["phi"].items()]
     assert state["iteration"] == state["configuration"]["iterations"]
     assert len(state["train_classes"]) == 1200 and len(state["test_classes"]) == 423
     assert sorted(torch.cat([state["train_classes"], state["test_classes"]]).tolist()) == list(range(1623))
-    with pytest.raises(ValueError, match="name is 'omniglot'; it must be one of omniglot_5way"):
+    assert all(p.device.type == "cpu" for p in state["phi"].values())
+    with pytest.raises(ValueError, match="name is 'omniglot'; it must be one of omniglot_5way, omniglot_20way"):
         load_pretrained("omniglot")

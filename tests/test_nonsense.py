@@ -193,8 +193,9 @@ ROWS = [
 # What takes no input, or takes it from the functions above.
 WITHOUT = {
     "sine_mlp", "glorot", "begin", "stack", "check_same_shape", "neighbours", "shapes", "TaskBatch",
-    "find_characters", "test_tasks", "inner_loops", "stop_requests", "default_dtype", "usable_device", "main",
-    "machine", "processes", "rank_and_ranks", "from_the_first", "recorded", "show", "settle", "Picture", "shown",
+    "find_characters", "test_tasks", "learner_for_test", "inner_loops", "stop_requests", "default_dtype",
+    "usable_device", "main", "machine", "processes", "rank_and_ranks", "from_the_first", "recorded", "show", "settle",
+    "Picture", "shown",
 }  # fmt: skip
 
 

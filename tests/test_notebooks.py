@@ -184,18 +184,19 @@ def test_adapt_in_the_notebook_is_adapt_together():
     assert all(torch.allclose(result[name], p, atol=1e-6) for name, p in expected.items())
 
 
-def test_the_readme_tells_what_the_files_say():
+@pytest.mark.parametrize("ways", [5, 20])
+def test_the_readme_tells_what_the_files_say(ways):
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    report = json.loads((PRETRAINED / "omniglot_5way.json").read_text(encoding="utf-8"))
-    assert (
-        f"{report['configuration']['iterations']:,}\nmeta-iterations, seed {report['configuration']['seed']}" in readme
-    )
-    assert f"{report['test']['tasks']:,} test tasks" in readme
+    name = f"omniglot_{ways}way"
+    report = json.loads((PRETRAINED / f"{name}.json").read_text(encoding="utf-8"))
+    part = readme[readme.index(f"[`{name}`]") :].split("\n\n")
+    assert f"{report['configuration']['iterations']:,}" in part[0] and report["configuration"]["seed"] == 0
+    assert f"{report['test']['tasks']:,} test tasks" in part[0]
     for shots, modes in report["test"]["results"].items():
         for mode, (mean, half) in modes.items():
-            (row,) = [line for line in readme.splitlines() if line.startswith(f"| {mode} |")]
+            (row,) = [line for line in part[1].splitlines() if line.startswith(f"| {mode} |")]
             assert f"{100 * mean:.2f} ± {100 * half:.2f}" in row, (shots, mode)
-    assert report["configuration"] == load_pretrained("omniglot_5way")["configuration"]
+    assert report["configuration"] == load_pretrained(name)["configuration"]
 
 
 def test_the_readme_tells_what_the_notebooks_measured():

@@ -11,11 +11,13 @@ import time
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+from reptile_helpers import reptile
 from reptile_helpers import train as module
-from reptile_helpers.checkpoint import load_checkpoint, save_checkpoint
+from reptile_helpers.checkpoint import learner_of, load_checkpoint, load_pretrained, save_checkpoint
 from reptile_helpers.models import omniglot_cnn
-from reptile_helpers.reptile import Learner
+from reptile_helpers.reptile import Learner, adapt_together
 from reptile_helpers.train import configuration, main, train
 
 
@@ -224,6 +226,35 @@ def test_a_checkpoint_of_another_network_in_its_place(tmp_path):
     with pytest.raises(ValueError, match="holds weights of another network or dtype"):
         train(config, tmp_path)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_kind_of_device_in_its_place(tmp_path):
+    config = configuration("sine", iterations=5)
+    save_checkpoint(tmp_path / "checkpoint.pt", train(config, tmp_path) | {"generator": torch.zeros(16).byte()})
+    with pytest.raises(ValueError, match="is of a run on another kind of device than cpu; it can only go on there"):
+        train(config, tmp_path)
+
+
+def test_the_test_takes_the_steps_of_losses_that_are_added_up(monkeypatch):
+    """As in the authors' code: there, moments are of sums over ten images, and the test's gradients sums over 5."""
+    state = load_pretrained("omniglot_5way")
+    _, inner = module.inner_loops(state["configuration"])
+    x = torch.rand(2, 5, 1, 28, 28, generator=torch.Generator().manual_seed(0)).double()
+    y, batches = torch.arange(5).repeat(2, 1), torch.arange(5).expand(2, 50, 5)
+    ours = module.learner_for_test(state)
+    theirs = learner_of(state)
+    theirs.second_moment = {name: 10**2 * v for name, v in theirs.second_moment.items()}
+    for learner in (ours, theirs):
+        learner.weights, learner.second_moment = (
+            {name: t.double() for name, t in d.items()} for d in (learner.weights, learner.second_moment)
+        )
+    model = omniglot_cnn(5).double()
+    expected = adapt_together(model, ours, x, y, batches, inner).weights
+    monkeypatch.setattr(reptile, "task_loss", lambda output, y: 5 * F.cross_entropy(output, y))
+    weights = adapt_together(model, theirs, x, y, batches, inner).weights
+    name = list(weights)[-2]  # the last layer
+    moved = (expected[name] - ours.weights[name]).abs().max()
+    assert (weights[name] - expected[name]).abs().max() < 1e-3 * moved
 
 
 def test_a_folder_with_spaces_and_other_letters(tmp_path):
