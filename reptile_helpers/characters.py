@@ -64,7 +64,7 @@ class Characters:
         """The Reptile paper's split: all classes shuffled, 1,200 to train with and the other 423 to test with.
 
         Shuffled as in the authors' code, github.com/openai/supervised-reptile: from alphabetical order, with Python's
-        `random`. With their default seed, 0, these are the characters that they trained and tested with.
+        `random`. With the seed 0, the default of their code, these are the characters that it trains and tests with.
 
         Returns two int64 tensors of classes. Raises ValueError unless there are all 1,623 classes.
         """

@@ -20,14 +20,6 @@ FRESH = InnerLoop("adam", lr=1e-3, steps=5, batch_size=10, carry_moments=False)
 BEFORE_BATCH_NORM = ("0.bias", "3.bias", "6.bias", "9.bias")  # no true gradient: Adam makes steps of rounding noise
 
 
-@pytest.fixture
-def float64():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def seeded(seed=0):
     return torch.Generator("cuda").manual_seed(seed)
 
@@ -123,4 +115,4 @@ def test_a_long_run_on_a_gpu(tmp_path):
     state = module.train(config, tmp_path, "cuda")
     assert state["iteration"] == 400 and state["adam_steps"] == 2000
     results = module.test(state, 200, "cuda")
-    assert results["5-shot"]["transductive"][0] > 0.6
+    assert results["1-shot"]["transductive"][0] > 0.65  # 0.75 on a CPU; after one meta-iteration 0.46
