@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import warnings
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from reptile_helpers.distributed import adapt_shared, from_the_first, processes,
 from reptile_helpers.evaluate import evaluate, evaluate_modes, mean_and_interval
 from reptile_helpers.generated import generate_characters
 from reptile_helpers.models import omniglot_cnn, sine_mlp
-from reptile_helpers.reptile import InnerLoop, Learner, adapt_together, meta_train
+from reptile_helpers.reptile import InnerLoop, Learner, adapt_compiled, adapt_together, meta_train
 from reptile_helpers.tasks import FewShotTasks, SineTasks, at_least_one, positive
 
 # The authors' settings (openai/supervised-reptile, in its README and its sine example).
@@ -117,11 +117,23 @@ def default_dtype(dtype):
         torch.set_default_dtype(before)
 
 
+@contextmanager
+def tf32_products():
+    """Products of float32 matrices in TF32 for a while: what PyTorch's convolutions on a GPU are anyway."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def train(config, run_dir, device="cpu", checkpoint_seconds=180):
     """Meta-train as `configuration` says, or go on from `run_dir`/checkpoint.pt. Returns the checkpoint at the end.
 
-    All is in PyTorch's default dtype. On a GPU a meta-iteration is a CUDA graph, unless processes share it. With
-    several processes each calls this alike; the first does the reading, writing and watching; the others return None.
+    All is in PyTorch's default dtype. On a GPU a meta-iteration is compiled and a CUDA graph, with products in TF32,
+    unless processes share it. With several processes each calls this alike; the first does the reading, writing and
+    watching; the others return None.
 
     A checkpoint is written every `checkpoint_seconds`, at the end, and on Ctrl-C, which then raises KeyboardInterrupt.
     It is also written, as of the last good meta-iteration, when an inner loop diverges (FloatingPointError), or when
@@ -177,6 +189,8 @@ def train(config, run_dir, device="cpu", checkpoint_seconds=180):
     seeded = torch.Generator(device).manual_seed
     watched = test_tasks(state, characters, 1 if characters else 10, 200, seeded(7))
     inner, _ = inner_loops(config)
+    recording = generator.device.type == "cuda" and ranks == 1
+    adapt = adapt_shared if ranks > 1 else adapt_compiled if recording else adapt_together
     point_every = max(100, -(-config["iterations"] // CURVE_POINTS))
     start, seconds = time.perf_counter(), state["seconds"]
     last_saved = start
@@ -212,13 +226,13 @@ def train(config, run_dir, device="cpu", checkpoint_seconds=180):
         stop_requests() as requests,
         open(os.devnull, "w") as nowhere,
         redirect_stderr(nowhere if rank else sys.stderr),  # one progress bar is enough
+        tf32_products() if recording else nullcontext(),
     ):
         try:
             meta_train(
                 model, learner, tasks, inner, meta_iterations=config["iterations"], meta_batch=config["meta_batch"],
                 epsilon=config["epsilon"], generator=generator, callback=after, start=state["iteration"],
-                adapt=adapt_shared if ranks > 1 else adapt_together,
-                cuda_graph=generator.device.type == "cuda" and ranks == 1,
+                adapt=adapt, cuda_graph=recording,
             )  # fmt: skip
         except (FloatingPointError, ConnectionError) as error:
             if rank == 0:

@@ -9,7 +9,7 @@ from reptile_helpers import train as module
 from reptile_helpers.evaluate import evaluate
 from reptile_helpers.generated import generate_characters
 from reptile_helpers.models import omniglot_cnn, sine_mlp
-from reptile_helpers.reptile import InnerLoop, Learner, adapt_one_by_one, meta_train
+from reptile_helpers.reptile import InnerLoop, Learner, adapt_compiled, adapt_one_by_one, meta_train
 from reptile_helpers.tasks import FewShotTasks, SineTasks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -56,6 +56,7 @@ def test_a_recorded_meta_iteration_is_a_launched_one(float64, images, network, i
     launched, recorded = (run(*both, inner, cuda_graph=graph) for graph in (False, True))
     assert_same(launched, recorded)
     assert_same(launched, run(*both, inner, adapt=adapt_one_by_one))
+    assert_same(launched, run(*both, inner, adapt=adapt_compiled, cuda_graph=True))
     assert not torch.equal(launched.weights["0.weight"], run(*both, inner, generator=seeded(1)).weights["0.weight"])
 
 
@@ -69,7 +70,7 @@ def test_a_recorded_run_goes_on_where_it_stopped(float64):
 
     generator = seeded()
     source, model = SineTasks(shots=50), sine_mlp().cuda()
-    settings = {"meta_iterations": 20, "meta_batch": 3, "cuda_graph": True}
+    settings = {"meta_iterations": 20, "meta_batch": 3, "cuda_graph": True, "adapt": adapt_compiled}
     whole = meta_train(model, Learner.of(model), source, ADAM, generator=generator, callback=watch, **settings)
     learner, position = states[0]
     generator = seeded()

@@ -113,7 +113,10 @@ def test_reptile_is_its_formulas(float64, inner, adapt):
 
 
 @pytest.mark.parametrize("network, tasks", NETWORKS, ids=["sine", "omniglot", "article"])
-def test_forward_tasks_is_the_model_once_per_task(float64, network, tasks):
+@pytest.mark.parametrize("compiler", [None, "eager"])  # "eager" runs what PyTorch's compilers are given
+def test_forward_tasks_is_the_model_once_per_task(float64, network, tasks, compiler):
+    torch._dynamo.reset()
+    forward = torch.compile(forward_tasks, backend=compiler, fullgraph=True) if compiler else forward_tasks
     models = [network() for _ in range(3)]
     weights = {
         name: torch.stack([dict(m.named_parameters())[name] for m in models])
@@ -121,7 +124,7 @@ def test_forward_tasks_is_the_model_once_per_task(float64, network, tasks):
     }
     x = tasks.sample(3, seeded()).support_x
     expected = torch.stack([m(x_task) for m, x_task in zip(models, x, strict=True)])
-    assert torch.allclose(forward_tasks(models[0], weights, x), expected, atol=1e-12)
+    assert torch.allclose(forward(models[0], weights, x), expected, atol=1e-12)
 
 
 def test_forward_tasks_names_a_layer_it_does_not_know():

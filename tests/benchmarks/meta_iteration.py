@@ -2,8 +2,9 @@
 
 Measures, one after the other in each of 35 rounds so that a noisy machine hits all alike: a loop in plain PyTorch, the
 module's two inner loops, the sampling of the tasks, and the matrix products that would be as much arithmetic (4.0
-GFLOP); on a GPU also the whole meta-iteration, sampling included, as a CUDA graph. Prints medians and ratios, and how
-much memory the process took in the second half of the rounds.
+GFLOP); on a GPU also the whole meta-iteration, sampling included, as a CUDA graph, and compiled besides, with products
+in TF32, as in a long run there. Prints medians and ratios, and how much memory the process took in the second half of
+the rounds.
 
 On Linux, set MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=4000000000 in the environment: otherwise freed
 memory can go back to the system and be taken again in every step, which costs the batched program most.
@@ -14,6 +15,7 @@ import copy
 import resource
 import statistics
 import time
+from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -22,13 +24,16 @@ from reptile_helpers.models import omniglot_cnn
 from reptile_helpers.reptile import (
     InnerLoop,
     Learner,
+    adapt_compiled,
     adapt_one_by_one,
     adapt_together,
+    compiled,
     minibatches,
     outer_step,
     recorded,
 )  # fmt: skip
 from reptile_helpers.tasks import FewShotTasks
+from reptile_helpers.train import tf32_products
 
 TASKS, GFLOP = 5, 4.0
 INNER = InnerLoop("adam", lr=1e-3, steps=5, batch_size=10)
@@ -89,12 +94,15 @@ def main():
     if device != "cpu":
         fixed = Learner(learner.weights, learner.second_moment, torch.zeros((), device=device))
 
-        def meta_iteration():
+        def meta_iteration(adapt, outer_step):
             x, y, _, _ = source.sample(TASKS, generator)
-            adapted = adapt_together(model, fixed, x, y, minibatches(TASKS, 50, INNER, generator), INNER)
+            adapted = adapt(model, fixed, x, y, minibatches(TASKS, 50, INNER, generator), INNER)
             outer_step(learner.weights, adapted.weights, 1.0)
 
-        programs["all of it, as a CUDA graph"] = recorded(meta_iteration, generator)
+        as_written = partial(meta_iteration, adapt_together, outer_step)
+        fused = tf32_products()(partial(meta_iteration, adapt_compiled, compiled(outer_step)))
+        programs["all of it, as a CUDA graph"] = recorded(as_written, generator)
+        programs["and compiled, products in TF32"] = recorded(fused, generator)
     times = {name: [] for name in programs}
     for round_ in range(options.rounds + 3):
         for name, program in programs.items():
