@@ -11,7 +11,6 @@ steps for all tasks of a meta-batch as one tensor program. The second is faster 
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -156,14 +155,18 @@ def adapt_together(model, learner, x, y, batches, inner, loss_of_tasks=loss_of_t
     return Learner({name: p.detach() for name, p in theta.items()}, moments, steps)
 
 
+def adapt_compiled(model, learner, x, y, batches, inner):
+    """The same once more, for `cuda_graph` in `meta_train`; the first call takes some ten seconds."""
+    return adapt_together(model, learner, x, y, batches, inner, compiled(loss_of_tasks))
+
+
 def compiled(function):
-    """`function` after torch.compile, which fuses its small operations; on a GPU that takes Triton, part of PyTorch for
-    Linux. Where there is none, or with TORCH_COMPILE_DISABLE=1 in the environment, the function as it is."""
+    """`function` after torch.compile, which fuses its small operations.
+
+    On a GPU that takes Triton, which is part of PyTorch for Linux, and a GPU of 2017 or later. Without Triton, or with
+    TORCH_COMPILE_DISABLE=1 in the environment, the function runs as it is.
+    """
     return torch.compile(function, dynamic=False) if find_spec("triton") else function
-
-
-# The same once more, for `cuda_graph` in `meta_train`: the first call takes ten seconds.
-adapt_compiled = partial(adapt_together, loss_of_tasks=compiled(loss_of_tasks))
 
 
 @torch.no_grad()

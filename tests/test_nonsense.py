@@ -106,6 +106,7 @@ ROWS = [
     (reptile.adapt_one_by_one, lambda: adapt(reptile.adapt_one_by_one, y=WAVES.support_y[:1]), "shorter"),
     (reptile.adapt_together, lambda: adapt(reptile.adapt_together, y=WAVES.support_y[:1]), "x has 2 tasks, y 1"),
     (reptile.adapt_together, lambda: adapt(reptile.adapt_together, batches=ORDER[:1]), "batches 1"),
+    (reptile.adapt_compiled, lambda: adapt(reptile.adapt_compiled, batches=ORDER[:1]), "batches 1"),
     (reptile.adapt_together, lambda: adapt(reptile.adapt_together, batches=ORDER + 10), "out of bounds"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, PHI, 0.5), "it must be .tasks"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, {n: p[:0] for n, p in THETA.items()}, 1), "it must be .tasks"),
