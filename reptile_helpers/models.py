@@ -94,7 +94,7 @@ def forward_tasks(model, weights, x, statistics_of=None):
 def convolve_as_products(x, weight, bias, stride, padding, groups):
     """What F.conv2d does with groups, as one matrix product per group.
 
-    cuDNN's gradient of a grouped convolution is slow on few examples: it was half of a meta-iteration's time on a GPU.
+    cuDNN's gradient of a grouped convolution is slow on few examples: nearly half of all the time of a GPU's kernels.
     The copies that are needed here cost little where a compiler fuses them with batch norm and ReLU; elsewhere, much.
     """
     size = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(x.shape[2:], padding, weight.shape[2:], stride, strict=True)]
