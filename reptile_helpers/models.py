@@ -84,7 +84,7 @@ def forward_tasks(model, weights, x, statistics_of=None):
             x = x.reshape(examples, tasks, -1).transpose(0, 1)
         elif isinstance(layer, nn.Linear):
             x = torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
-        elif isinstance(layer, nn.ReLU | nn.Tanh | nn.MaxPool2d):
+        elif isinstance(layer, (nn.ReLU, nn.Tanh, nn.MaxPool2d)):  # the compiler of PyTorch 2.6 knows no |
             x = layer(x)
         else:
             raise TypeError(f"forward_tasks does not know the layer {layer}; use those of reptile_helpers.models")
