@@ -34,7 +34,7 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 # Of the files that ship with the package.
 SHA256 = {
     "omniglot_5way": "04979dd1eecf2ef76453646eb5ca5e3ce0b08395d85c0b7255162c6689a52fc0",
-    "omniglot_20way": "3a43ef08fb03037e0fbd6107cc319b61bfb5e89317ddf1ad7bc58d0323879d0d",
+    "omniglot_20way": "daa4a92470e2a25a766fa60776d50d92c68960696aedd7b6892017d0d610a8bb",
 }
 
 

@@ -290,8 +290,8 @@ def meta_train(
                 f"meta-iteration {iteration + 1}: an inner loop diverged. φ is still what it was after {iteration}. "
                 f"Take a smaller inner learning rate than {inner.lr:g}, or fewer steps."
             )
+        learner.adam_steps = int(adapted.adam_steps)  # read now: after the outer step it would wait for the GPU again
         move(adapted, epsilon * (1 - iteration / meta_iterations))
-        learner.adam_steps = int(adapted.adam_steps)
         if callback:
             callback(iteration + 1, learner)
     return learner

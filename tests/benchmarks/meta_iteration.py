@@ -5,15 +5,14 @@ module's two inner loops, the sampling of the tasks, and the matrix products tha
 GFLOP); on a GPU also the whole meta-iteration, sampling included, as a CUDA graph, and compiled besides, with products
 in TF32, as in a long run there. Prints medians and ratios, and how much memory the process took in the second half of
 the rounds.
-
-On Linux, set MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=4000000000 in the environment: otherwise freed
-memory can go back to the system and be taken again in every step, which costs the batched program most.
 """
 
 import argparse
 import copy
+import ctypes
 import resource
 import statistics
+import sys
 import time
 from functools import partial
 
@@ -57,12 +56,25 @@ def plain_loop(model, x, y, batches):
             phi += difference
 
 
+def keep_memory():
+    """On Linux, have the C library keep what is freed.
+
+    By default its limit grows with the blocks that a program frees. In a run it is high, for example after Omniglot was
+    loaded; here it would be low, and in every round the batched program would give 30 MB back and ask for them again.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=35)
     options = parser.parse_args()
     device = options.device
+    keep_memory()
     torch.manual_seed(0)
     generator = torch.Generator(device).manual_seed(0)
     images = (torch.rand(4800, 20, 28, 28) > 0.1).to(torch.uint8).mul(255).to(device)
