@@ -73,7 +73,7 @@ def assert_equal(states):
 
 def test_two_and_four_processes_end_where_one_does(tmp_path):
     states = [alone(tmp_path / "1")]
-    for ranks in (2, 3, 4):
+    for ranks in (2, 4):
         folder = tmp_path / str(ranks)
         code, said = finish(launch(ranks, folder), folder)
         assert code == 0, said
@@ -134,32 +134,25 @@ def test_a_process_tells_the_others_that_a_task_of_its_own_diverged(rank, diverg
     assert all(p.shape[0] == 1 and p.isnan().all() == diverges for p in mean.weights.values())
 
 
-def test_more_processes_than_tasks(tmp_path):
-    folder = tmp_path / "run"
-    code, said = finish(launch(5, folder), folder)
-    assert code == 1 and "5 processes cannot share a meta-batch of 4 tasks; start fewer" in said
-    assert not (folder / FILE).exists()
+def test_more_processes_than_tasks(tmp_path, monkeypatch):
+    monkeypatch.setattr("reptile_helpers.train.rank_and_ranks", lambda: (4, 5))  # torchrun's, here for the fifth
+    with pytest.raises(ValueError, match="5 processes cannot share a meta-batch of 4 tasks; start fewer"):
+        alone(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, monkeypatch):
     """Two processes and Omniglot's network, by the command that the README shows."""
-    states = []
-    for ranks in (1, 2):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        command += ["-m", "reptile_helpers.train", "--data", "generated", "--ways", "5", "--iterations", "2"]
-        command += [
-            "--device",
-            "cpu",
-            "--dtype",
-            "float64",
-            "--test-tasks",
-            "0",
-            "--run-dir",
-            str(tmp_path / str(ranks)),
-        ]
-        run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        assert run.returncode == 0, run.stderr
-        states.append(load_checkpoint(tmp_path / str(ranks) / FILE))
+    folders = str(tmp_path / "1"), str(tmp_path / "2")
+    monkeypatch.setattr("reptile_helpers.train.evaluate", lambda *_: torch.zeros(200))  # not what is looked at here
+    with default_dtype(torch.float64):
+        train(configuration("generated", 5, iterations=2), folders[0])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += "-m reptile_helpers.train --data generated --ways 5 --iterations 2 --device cpu".split()
+    command += ["--dtype", "float64", "--test-tasks", "0", "--run-dir", folders[1]]
+    run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert run.returncode == 0, run.stderr
+    states = [load_checkpoint(Path(folder) / FILE) for folder in folders]
     for state in states:  # in front of batch norm the gradient is zero, and Adam turns its rounding noise into steps
         for name in ("0.bias", "3.bias", "6.bias", "9.bias"):
             del state["phi"][name]
