@@ -217,8 +217,8 @@ def train(config, run_dir, device="cpu", checkpoint_seconds=180):
             state["curve"].append((iteration, *mean_and_interval(scores)))
         last = bool(requests) or iteration == config["iterations"]
         if last or now - last_saved >= checkpoint_seconds:
-            last_saved = now
             save(last)
+            last_saved = time.perf_counter()  # not `now`: a disk slower than that would leave no time to train
         if requests and iteration < config["iterations"]:
             raise KeyboardInterrupt(f"stopped after {iteration} meta-iterations; the same call goes on from there")
 

@@ -257,6 +257,26 @@ def test_the_test_takes_the_steps_of_losses_that_are_added_up(monkeypatch):
     assert (weights[name] - expected[name]).abs().max() < 1e-3 * moved
 
 
+def test_a_slow_disk_leaves_time_to_train(tmp_path, monkeypatch):
+    """A meta-iteration takes one second, a checkpoint ten, and there shall be five seconds between checkpoints."""
+    clock, saved = [0.0], []
+
+    def adapt(*arguments):
+        clock[0] += 1
+        return adapt_together(*arguments)
+
+    def save(path, state):
+        clock[0] += 10
+        saved.append(state["iteration"])
+        save_checkpoint(path, state)
+
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(module, "adapt_together", adapt)
+    monkeypatch.setattr(module, "save_checkpoint", save)
+    train(configuration("sine", iterations=20), tmp_path, checkpoint_seconds=5)
+    assert saved == [5, 10, 15, 20]
+
+
 def test_a_folder_with_spaces_and_other_letters(tmp_path):
     config, folder = configuration("sine", iterations=5), tmp_path / "Läufe von heute 実験 ✍"
     state = train(config, folder)
