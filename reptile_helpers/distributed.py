@@ -1,17 +1,13 @@
 """A meta-batch shared between processes, on one machine or several, with torch.distributed."""
 
 import os
-from collections import deque
+import time
 from contextlib import contextmanager
 
 import torch
 from torch import distributed
 
 from reptile_helpers.reptile import Learner, adapt_together, diverged
-
-# Gloo lets go of an all-reduce's tensor in a thread of its own. If it is the last to hold it, that needs Python's lock,
-# and at the end PyTorch 2.6 waits for that thread with the lock in its hand, for ever. So it must not be the last.
-EXCHANGED = deque(maxlen=8)
 
 
 @contextmanager
@@ -27,6 +23,9 @@ def processes(device):
     try:
         yield device
     finally:
+        # Gloo lets go of the last exchanged tensors in a thread of its own, and needs Python's lock for it. PyTorch 2.6
+        # then waits for that thread with the lock in its hand, for ever. Whoever sleeps does not hold the lock.
+        time.sleep(0.2)
         distributed.destroy_process_group()
 
 
@@ -67,7 +66,6 @@ def adapt_shared(model, learner, x, y, batches, inner):
         distributed.all_reduce(total)
     except RuntimeError as error:
         raise ConnectionError("another process is gone.") from error
-    EXCHANGED.append(total)
     pieces = (total / len(x)).split([part[0].numel() for part in parts])
     means = [piece.view(1, *part.shape[1:]) for piece, part in zip(pieces, parts, strict=True)]
     names = list(adapted.weights)

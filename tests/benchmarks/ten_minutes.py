@@ -1,0 +1,71 @@
+"""What do ten minutes on two cores buy? torchrun --nproc-per-node=2 -m tests.benchmarks.ten_minutes [--seed 0]
+
+The runs by the clock in section 7 of notebook 08: 5-way Omniglot, ten tasks per meta-iteration, an inner learning rate
+of 0.005, ε = 1 to the end, and the mean of φ over the last fifth of the time. It stops after 590 seconds, loading
+Omniglot included, as torchrun and PyTorch need the other ten to start. Then it tests, which is not part of the time.
+"""
+
+import argparse
+import json
+import time
+from contextlib import suppress
+from functools import partial
+
+import torch
+
+from reptile_helpers.characters import with_rotations
+from reptile_helpers.distributed import adapt_shared, from_the_first, processes, rank_and_ranks
+from reptile_helpers.models import omniglot_cnn
+from reptile_helpers.reptile import Learner, adapt_together, meta_train
+from reptile_helpers.tasks import FewShotTasks
+from reptile_helpers.train import configuration, find_characters, inner_loops, test
+
+
+class TimeIsUp(Exception):
+    pass
+
+
+def main():
+    begun = time.time()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=590)
+    parser.add_argument("--test-tasks", type=int, default=2000)
+    options = parser.parse_args()
+    config = configuration("omniglot", ways=5, seed=options.seed, lr=0.005, meta_batch=10)
+    characters = find_characters(config)
+    train_classes, test_classes = characters.paper_split()
+    tasks = FewShotTasks(with_rotations(characters.images[train_classes]), config["ways"], config["shots"])
+    torch.manual_seed(options.seed)
+    model, generator = omniglot_cnn(config["ways"]), torch.Generator().manual_seed(options.seed)
+    mean = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    averaged, state = 0, {"configuration": config, "test_classes": test_classes, "phi": mean}
+
+    def after(iteration, learner):
+        nonlocal averaged
+        seconds = from_the_first(time.time() - begun)
+        if seconds > 0.8 * options.seconds:
+            averaged += 1
+            for name, p in learner.weights.items():
+                mean[name] += (p - mean[name]) / averaged
+        if seconds > options.seconds:
+            state.update(iteration=iteration, second_moment=learner.second_moment, adam_steps=learner.adam_steps)
+            raise TimeIsUp
+
+    with processes("cpu"), suppress(TimeIsUp):
+        rank, ranks = rank_and_ranks()
+        meta_train(
+            model, Learner.of(model), tasks, inner_loops(config)[0], meta_iterations=10**6,
+            meta_batch=config["meta_batch"], generator=generator, outer_optimizer=partial(torch.optim.SGD, lr=1.0),
+            adapt=adapt_shared if ranks > 1 else adapt_together, callback=after,
+        )  # fmt: skip
+    if rank == 0:
+        threads = torch.get_num_threads()
+        print(f"seed {options.seed}, {options.seconds:g} s, {ranks} processes of {threads} threads:", end=" ")
+        print(f"{state['iteration']:,} meta-iterations; the mean is of the last {averaged:,} φ", flush=True)
+        torch.set_num_threads(ranks * threads)  # the other processes are gone
+        print(json.dumps(test(state, options.test_tasks), indent=1))
+
+
+if __name__ == "__main__":
+    main()
