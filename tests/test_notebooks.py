@@ -199,6 +199,17 @@ def test_the_readme_tells_what_the_files_say(ways):
     assert report["configuration"] == load_pretrained(name)["configuration"]
 
 
+def test_the_readme_tells_what_ten_minutes_buy():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    runs = json.loads((PRETRAINED / "omniglot_5way_ten_minutes.json").read_text(encoding="utf-8"))
+    runs = [run for run in runs if run["meta-training"]["processes"] == 2]
+    results = [run["test"]["results"]["mean of phi over the last fifth"] for run in runs]
+    one, two, three = (f"{100 * mean:.1f}" for mean, _ in results)
+    assert f"{one}, {two} and {three} % (seeds 0, 1, 2; each ± 0.2) at one shot" in readme
+    assert all(f"{100 * half:.1f}" == "0.2" for _, half in results)
+    assert [(run["configuration"]["seed"], run["test"]["tasks"]) for run in runs] == [(n, 10_000) for n in range(3)]
+
+
 def test_the_readme_tells_what_the_notebooks_measured():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     tables = readme[readme.index("Sine waves (notebook 01)") : readme.index("To repeat them, run the notebook")]

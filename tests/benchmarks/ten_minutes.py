@@ -26,7 +26,7 @@ class TimeIsUp(Exception):
 
 
 def main():
-    begun = time.time()
+    begun = time.perf_counter()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=590)
@@ -43,7 +43,7 @@ def main():
 
     def after(iteration, learner):
         nonlocal averaged
-        seconds = from_the_first(time.time() - begun)
+        seconds = from_the_first(time.perf_counter() - begun)
         if seconds > 0.8 * options.seconds:
             averaged += 1
             for name, p in learner.weights.items():
