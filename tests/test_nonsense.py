@@ -13,8 +13,10 @@ import torch
 
 import reptile_helpers
 from reptile_helpers import distributed, drawings, evaluate, models, plots, reptile, tasks, train, widgets
+from reptile_helpers.arguments import require_positive, require_whole
 from reptile_helpers.characters import OMNIGLOT, Characters, load_characters, with_rotations
 from reptile_helpers.checkpoint import learner_of, load_checkpoint, load_pretrained, save_checkpoint
+from reptile_helpers.files import write_atomically
 from reptile_helpers.generated import generate_characters
 from reptile_helpers.reptile import InnerLoop, Learner
 from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
@@ -162,6 +164,10 @@ ROWS = [
     (drawings.load_drawings, lambda: drawings.load_drawings("nowhere.json"), "There is no file nowhere.json"),
     (drawings.strokes_of, lambda: drawings.strokes_of(torch.ones(1, 28, 28)), r"must be float \[28, 28\]"),
     (drawings.strokes_of, lambda: drawings.strokes_of(images()[0, 0]), "torch.uint8"),
+    # arguments, files
+    (require_whole, lambda: require_whole(ways=0), "ways is 0; it must be a whole number of at least 1"),
+    (require_positive, lambda: require_positive(lr=NAN), "lr is nan; it must be a positive number"),
+    (write_atomically, lambda: write_atomically("nowhere/results.json", b""), "results.json cannot be written"),
     # checkpoint
     (save_checkpoint, lambda: save_checkpoint("nowhere/checkpoint.pt", {}), "cannot be written"),
     (load_checkpoint, lambda: load_checkpoint("nowhere.pt"), "There is no checkpoint nowhere.pt"),
