@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nbconvert.exporters import ScriptExporter
 
 from reptile_helpers import evaluate, models
 from reptile_helpers.checkpoint import PRETRAINED, load_pretrained
@@ -71,7 +72,9 @@ def test_figures_say_what_they_show_and_where_they_come_from(path):
 def test_opens_elsewhere(path):
     """.ci/address has been run, and only 08 asks Colab for a GPU."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    assert "".join(code(path)[0]["source"]) == ADDRESS["first_cell"](*ADDRESS["read"]()), "use .ci/address"
+    first = code(path)[0]
+    assert "".join(first["source"]) == ADDRESS["first_cell"](*ADDRESS["read"]()), "use .ci/address"
+    assert first["metadata"] == ADDRESS["FOLDED"] and not first["outputs"]
     gpu = {"accelerator": "GPU", "colab": {"gpuType": "T4"}} if path.name.startswith("08") else {}
     assert {key: value for key, value in notebook["metadata"].items() if key in ("accelerator", "colab")} == gpu
 
@@ -81,29 +84,134 @@ def test_the_address_is_written_everywhere_and_nothing_else_is(tmp_path):
         return {name: (root / name).read_text(encoding="utf-8") for name in names}
 
     names = ["pyproject.toml", "README.md", *(f"notebooks/{path.name}" for path in NOTEBOOKS)]
-    (tmp_path / "notebooks").mkdir()
-    for name in names:
+    for name in [*names, "reptile_helpers/__init__.py"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     ADDRESS["write"](root=tmp_path)
     assert texts(tmp_path) == texts(ROOT), "use .ci/address"
 
-    old, new = ADDRESS["read"]()[0], "https://github.com/someone/somewhere"
+    unknown, new = "https://address-not-set-yet.invalid/OWNER/learn-reptile", "https://github.com/someone/somewhere"
     ADDRESS["write"](new, root=tmp_path)
     for name, text in texts(tmp_path).items():
         assert text.count("someone/somewhere") == {"pyproject.toml": 1, "README.md": 2}.get(name, 3), name
-    ADDRESS["write"](old, root=tmp_path)
+    ADDRESS["write"](unknown, root=tmp_path)
+    assert not [name for name, text in texts(tmp_path).items() if "badge.svg" in text], "a badge would lead nowhere"
+    ADDRESS["write"](ADDRESS["read"]()[0], root=tmp_path)
     assert texts(tmp_path) == texts(ROOT)
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_nbconvert_writes_python(path):
+    script, resources = ScriptExporter().from_filename(path)
+    assert resources["output_extension"] == ".py", "use .ci/address"
+    ast.parse(script)
+
+
+class Setup:
+    """Runs the first code cell in a folder, as a kernel would, with a module that is nothing but a version."""
+
+    tag = "v1.2.0"
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def repository(self, name, version=tag):
+        """A folder with notebooks/ and the module."""
+        (self.folder / name / "notebooks").mkdir(parents=True)
+        (self.folder / name / "reptile_helpers").mkdir()
+        init = self.folder / name / "reptile_helpers" / "__init__.py"
+        init.write_text(f'__version__ = "{version[1:]}"\n' if version > "v1" else "", encoding="utf-8")
+        return self.folder / name
+
+    def published(self):
+        """The address of a Git repository with the module at the tag."""
+        repository = self.repository("published")
+        commit = "-c user.name=x -c user.email=x commit --quiet --message=x"
+        for command in ("init --quiet", "add .", commit, f"tag {self.tag}"):
+            subprocess.run(["git", *command.split()], cwd=repository, check=True)
+        return repository.as_uri()
+
+    def run(self, where, address="https://the-clone-is.invalid/there/already", **environment):
+        """The folder that the module is imported from, and everything that is shown on the way.
+
+        With -S there is only the standard library: not this environment, where the module may be installed.
+        """
+        cell = ADDRESS["first_cell"](address, self.tag).replace('"/content"', repr(str(self.folder / "content")))
+        start = "import sys; sys.modules['google.colab'] = sys\n" if "content" in where.parts else ""
+        script = f"{start}{cell}\n{cell}\nprint(module.__path__[0])"  # run twice, as in a notebook that is restarted
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | environment
+        run = subprocess.run(
+            [sys.executable, "-S", "-X", "utf8", "-c", script],
+            cwd=where, env=environment, capture_output=True, text=True, encoding="utf-8",
+        )  # fmt: skip
+        shown = run.stderr + run.stdout
+        if run.returncode:
+            return None, shown
+        *shown, module = shown.splitlines()
+        return Path(module).resolve().parent, "\n".join(shown)
+
+
+@pytest.fixture
+def setup(tmp_path):
+    return Setup(tmp_path.resolve())
+
+
+@pytest.mark.parametrize("name", ["learn-reptile", "learn-reptile-main", "学习 reptile ñ"])
+@pytest.mark.parametrize("where", ["{}/notebooks", "{}", "{}/notebooks/mine/2027", "."])
+def test_a_notebook_finds_the_repository_it_is_in_or_next_to(setup, name, where):
+    repository = setup.repository(name)
+    (setup.folder / "another").mkdir()
+    here = setup.folder / where.format(name)
+    here.mkdir(parents=True, exist_ok=True)
+    files = sorted(setup.folder.rglob("*"))
+    assert setup.run(here) == (repository, "")
+    assert sorted(file for file in setup.folder.rglob("*") if "__pycache__" not in str(file)) == files, "it was cloned"
+
+
+def test_a_notebook_elsewhere_uses_the_installed_module(setup):
+    installed, repository = setup.repository("site-packages"), setup.repository("learn-reptile")
+    (setup.folder / "elsewhere").mkdir()
+    assert setup.run(setup.folder / "elsewhere", PYTHONPATH=str(installed)) == (installed, "")
+    assert setup.run(repository / "notebooks", PYTHONPATH=str(installed)) == (repository, "")
+    assert setup.run(setup.folder, PYTHONPATH=str(installed)) == (installed, "")
+
+
+@pytest.mark.parametrize("where", ["alone", "content", "content/drive/mine", "mit Leerzeichen – 空"])
+def test_a_notebook_alone_clones_the_repository_once(setup, where):
+    (setup.folder / where).mkdir(parents=True)
+    clone = setup.folder / where.partition("/")[0] / "learn-reptile"
+    assert setup.run(setup.folder / where, setup.published()) == (clone, "")
+    assert setup.run(setup.folder / where) == (clone, "")
+    assert subprocess.check_output(["git", "describe", "--tags"], cwd=clone, text=True).strip() == setup.tag
+
+
+@pytest.mark.parametrize("version", ["v0.1.0", "v1.1.0", "v1.3.0"])
+@pytest.mark.parametrize("where", ["learn-reptile/notebooks", "learn-reptile", ".", "content", "installed"])
+def test_another_version_of_the_module_is_never_used_without_a_word(setup, where, version):
+    repository = setup.repository("content/learn-reptile" if where == "content" else "learn-reptile", version)
+    (setup.folder / where).mkdir(exist_ok=True)
+    module, shown = setup.run(setup.folder / where, PYTHONPATH=str(repository) if where == "installed" else "")
+    assert module == repository
+    assert f"needs reptile_helpers v1.2.0, but the one in {repository} is {version}." in shown
+    assert "Update or delete that folder, restart the kernel" in shown
+
+
 @pytest.mark.parametrize("setting", [{"https_proxy": "http://127.0.0.1:9"}, {"PATH": ""}], ids=["no network", "no git"])
-def test_a_notebook_alone_says_what_is_missing(setting, tmp_path):
-    cell = ADDRESS["first_cell"]("https://nowhere.invalid/someone/somewhere", "v1")
-    run = subprocess.run(
-        [sys.executable, "-c", cell], cwd=tmp_path, env=os.environ | setting, capture_output=True, text=True
-    )
-    said = run.stderr.splitlines()[-1]
-    assert said.startswith("RuntimeError: reptile_helpers is missing, and 'git ")
-    assert f"so that {tmp_path.resolve() / 'learn-reptile'} holds reptile_helpers, and run" in said
+def test_a_notebook_alone_says_what_is_missing(setup, setting):
+    module, shown = setup.run(setup.folder, **setting)
+    assert module is None
+    clone = setup.folder / "learn-reptile"
+    todo = f"RuntimeError: Unzip the repository so that {clone} holds reptile_helpers, and run this cell again."
+    assert todo in shown.splitlines()
+
+
+def test_a_clone_that_was_interrupted_is_not_taken_for_the_repository(setup):
+    (setup.folder / "learn-reptile" / ".git").mkdir(parents=True)
+    module, shown = setup.run(setup.folder, setup.published())
+    assert module is None or module == setup.folder / "published"
+    (setup.folder / "alone" / "learn-reptile" / ".git").mkdir(parents=True)
+    module, shown = setup.run(setup.folder / "alone", (setup.folder / "published").as_uri())
+    assert module is None and "already exists" in shown and "Unzip the repository so that" in shown
 
 
 def test_conda_and_binder_get_what_pip_gets():

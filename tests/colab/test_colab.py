@@ -7,7 +7,6 @@ import os
 import runpy
 import shutil
 import subprocess
-import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,11 +95,3 @@ def test_alone_on_colab(name, address, tmp_path, monkeypatch, record_property):
     assert Path(where.text.strip()).parent == content.resolve() / "learn-reptile" / "reptile_helpers"
     assert ("GENERATED" in str(outputs)) == ("load_characters" in source)
     assert ("T4 GPU" in str(outputs)) == name.startswith("08"), "only 08 has a use for a GPU"
-
-
-def test_alone_elsewhere(address, tmp_path):
-    for it in (address, "https://the-clone-is.invalid/there/already"):
-        cell = ADDRESS["first_cell"](it, TAG) + "\n" + WHERE
-        done = subprocess.run([sys.executable, "-c", cell], cwd=tmp_path, check=True, capture_output=True, text=True)
-        assert Path(done.stdout.strip()).parent == tmp_path.resolve() / "learn-reptile" / "reptile_helpers"
-        assert done.stderr == ("Cloning into 'learn-reptile'...\n" if it == address else "")
