@@ -14,7 +14,7 @@ from reptile_helpers.drawings import prepare
 class Picture(anywidget.AnyWidget):
     """An HTML picture that says where it is touched.
 
-    html: what `plots.picture` made. The new picture takes the place of the old one when it is ready to be seen, so that
+    html: what `plots.render` made. The new picture takes the place of the old one when it is ready to be seen, so that
     nothing flickers or jumps.
     pointer: ["down" or "move", x, y, a count] of the mouse, finger or pen: x and y are fractions of the figure's width
     and height from its lower left corner, as in matplotlib's `fig.transFigure`. Only if it is touchable.
@@ -164,7 +164,7 @@ class Pad(anywidget.AnyWidget):
     """
 
 
-def shown(function, error):
+def show_errors(function, error):
     """`function` as a callback whose errors are seen, in the ipywidgets.HTML `error`; Jupyter would hide them.
 
     A text that the function returns is shown there, too.
@@ -182,7 +182,7 @@ def shown(function, error):
 def explore(draw, touch=None, **controls):
     """Display controls above the picture that `draw` makes of their values, at once and after every change.
 
-    draw: called with the controls' values by name; returns a `plots.picture`.
+    draw: called with the controls' values by name; returns a `plots.render`.
     touch: called as touch(kind, x, y) where the picture is pressed or dragged over, see `Picture`; it changes controls,
     or what `draw` looks at.
     controls: ipywidgets by name, which is also their label.
@@ -211,8 +211,8 @@ def explore(draw, touch=None, **controls):
     for name, control in controls.items():
         control.description = control.description or name.replace("_", " ")
         control.style.description_width = "initial"  # else long names are cut
-        control.observe(shown(answer, error), "value")
-    picture.observe(shown(answer, error), "pointer")
+        control.observe(show_errors(answer, error), "value")
+    picture.observe(show_errors(answer, error), "pointer")
     row = ipywidgets.Box(list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
     box = ipywidgets.VBox([row, picture, error])
     box.add_class("explorer")

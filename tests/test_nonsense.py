@@ -184,10 +184,11 @@ ROWS = [
     (train.test, lambda: train.test({"configuration": train.configuration("sine")}, 0), "tasks is 0"),
     (distributed.adapt_shared, lambda: adapt(distributed.adapt_shared), "process group"),
     # plots, widgets
-    (plots.picture, lambda: plots.picture(None, "alt", "caption"), "canvas"),
+    (plots.render, lambda: plots.render(None, "alt", "caption"), "canvas"),
     (plots.image_grid, lambda: plots.image_grid([]), "no images"),
-    (plots.image_grid, lambda: plots.image_grid(images()[:1], ["one", "two"]), "a label for each row"),
+    (plots.image_grid, lambda: plots.image_grid(images()[:1], ["one", "two"]), "one label for each row"),
     (plots.interval_plot, lambda: plots.interval_plot({}, "accuracy"), "no results"),
+    (plots.label_lines, lambda: plots.label_lines(None), "get_xlim"),
     (
         plots.probability_rows,
         lambda: plots.probability_rows(None, {"x": torch.ones(2, 28, 28)}, {"p": torch.ones(3, 3)}),
@@ -201,8 +202,8 @@ ROWS = [
 WITHOUT = {
     "sine_mlp", "glorot", "begin", "stack", "check_same_shape", "neighbours", "shapes", "TaskBatch",
     "find_characters", "test_tasks", "learner_for_test", "inner_loops", "stop_requests", "default_dtype",
-    "usable_device", "main", "machine", "processes", "rank_and_ranks", "from_the_first", "recorded", "show", "settle",
-    "Picture", "shown", "compiled", "loss_of_tasks", "convolve_as_products", "tf32_products",
+    "usable_device", "main", "machine", "processes", "rank_and_ranks", "from_the_first", "recorded", "show",
+    "Picture", "show_errors", "use_style", "freeze_layout", "compiled", "loss_of_tasks", "convolve_as_products", "tf32_products",
 }  # fmt: skip
 
 

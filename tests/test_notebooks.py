@@ -60,7 +60,7 @@ def test_figures_say_what_they_show_and_where_they_come_from(path):
     calls = [
         node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     ]
-    figures = [{k.arg for k in call.keywords} for call in calls if call.func.id in ("show", "picture")]
+    figures = [{k.arg for k in call.keywords} for call in calls if call.func.id in ("show", "render")]
     assert figures and all({"alt", "caption"} <= keywords for keywords in figures)
     if "load_characters" in source:
         assert all("data" in keywords for keywords in figures), "a figure from characters must declare generated ones"

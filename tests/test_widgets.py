@@ -6,8 +6,8 @@ import torch
 from matplotlib import pyplot as plt
 
 from reptile_helpers.drawings import load_drawings, prepare
-from reptile_helpers.plots import picture
-from reptile_helpers.widgets import Pad, explore, shown
+from reptile_helpers.plots import render
+from reptile_helpers.widgets import Pad, explore, show_errors
 
 
 def draw(height, label):
@@ -15,7 +15,7 @@ def draw(height, label):
         raise ValueError("three is <too> much")
     fig, ax = plt.subplots()
     ax.bar([label], [height])
-    return picture(fig, alt=f"a bar of {height} for {label}", caption="a bar")
+    return render(fig, alt=f"a bar of {height} for {label}", caption="a bar")
 
 
 @pytest.fixture
@@ -64,12 +64,12 @@ def test_an_error_at_the_start_stops_the_cell():
 
 def test_an_error_of_a_callback_is_shown():
     error = ipywidgets.HTML()
-    callback = shown(lambda change: change.undefined, error)
+    callback = show_errors(lambda change: change.undefined, error)
     callback(3)
     assert "AttributeError" in error.value
-    shown(lambda change: None, error)()
+    show_errors(lambda change: None, error)()
     assert not error.value
-    shown(lambda change: "saved", error)()
+    show_errors(lambda change: "saved", error)()
     assert error.value == "saved"
 
 

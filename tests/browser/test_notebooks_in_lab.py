@@ -62,11 +62,11 @@ import sys
 sys.path.insert(0, "..")
 from ipywidgets import IntSlider
 from matplotlib import pyplot as plt
-from reptile_helpers.plots import picture
+from reptile_helpers.plots import render
 from reptile_helpers.widgets import explore
 
 def draw(n):
-    return picture(plt.figure(), alt=f"{1 / n}", caption="")
+    return render(plt.figure(), alt=f"{1 / n}", caption="")
 
 explore(draw, n=IntSlider(1, 0, 2));"""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # else JupyterLab asks
