@@ -203,7 +203,8 @@ WITHOUT = {
     "sine_mlp", "glorot", "begin", "stack", "check_same_shape", "neighbours", "shapes", "TaskBatch",
     "find_characters", "test_tasks", "learner_for_test", "inner_loops", "stop_requests", "default_dtype",
     "usable_device", "main", "machine", "processes", "rank_and_ranks", "from_the_first", "recorded", "show",
-    "Picture", "show_errors", "use_style", "freeze_layout", "compiled", "loss_of_tasks", "convolve_as_products", "tf32_products",
+    "Picture", "show_errors", "use_style", "freeze_layout", "compiled",
+    "loss_of_tasks", "convolve_as_products", "tf32_products",
 }  # fmt: skip
 
 
