@@ -15,7 +15,9 @@ import torch
 from torch.nn import functional as F
 
 from reptile_helpers import checks
+from reptile_helpers.checks.exercise import close, exercise, require
 
+IMPORTS = (ast.Import, ast.ImportFrom)
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
 
 
@@ -24,29 +26,43 @@ def code_cells(path):
     return [(cell, "".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
 
 
+def check_of(source):
+    """The name of the check that a cell ends with, as in `checks.name(f)` or `f = checks.name(f)`; None without one."""
+    match ast.parse(source).body:
+        case [*_, ast.Expr(value=call) | ast.Assign(value=call)]:
+            match call:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="checks"), attr=name)):
+                    return name
+
+
 def exercises():
-    """(notebook, check, stub, solution) of each exercise."""
+    """(stub, solution, imports of the notebook) of each exercise: the solution may stand anywhere in the notebook."""
     for path in NOTEBOOKS:
         cells = code_cells(path)
-        for (_, stub), (cell, solution) in zip(cells, cells[1:], strict=False):
-            if "solution" in cell["metadata"].get("tags", ()):
-                check = ast.parse(stub).body[-1].value.func.attr
-                yield pytest.param(stub, solution, id=f"{path.stem[:2]}-{check}")
+        imports = [node for _, source in cells for node in ast.parse(source).body if isinstance(node, IMPORTS)]
+        imports = "\n".join(ast.unparse(node) for node in imports)
+        solved = {check_of(source): source for cell, source in cells if is_solution(cell)}
+        stubs = {check_of(source): source for cell, source in cells if "# your code here" in source}
+        for check in solved | stubs:
+            values = stubs.get(check, "no stub"), solved.get(check, "no solution"), imports
+            yield pytest.param(*values, id=f"{path.stem[:2]}-{check}")
 
 
-def run(source, capsys):
-    exec(
-        source,
-        {"torch": torch, "F": F, "math": math, "os": os, "copy": copy, "grad": torch.func.grad, "checks": checks},
-    )
+def is_solution(cell):
+    return "solution" in cell["metadata"].get("tags", ())
+
+
+def run(source, capsys, imports=""):
+    space = {"torch": torch, "F": F, "math": math, "os": os, "copy": copy, "grad": torch.func.grad, "checks": checks}
+    exec(imports, space)
+    exec(source, space)
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("stub, solution", list(exercises()))
-def test_stub_and_solution(stub, solution, capsys):
-    assert "# your code here" in stub
-    assert run(stub, capsys).startswith("… not attempted yet")
-    assert run(solution, capsys) == "✓ correct\n"
+@pytest.mark.parametrize("stub, solution, imports", list(exercises()))
+def test_stub_and_solution(stub, solution, imports, capsys):
+    assert run(stub, capsys, imports).startswith("… not attempted yet")
+    assert run(solution, capsys, imports).startswith("✓ correct")
     signatures = [
         ast.dump(node.args) for s in (stub, solution) for node in ast.parse(s).body if isinstance(node, ast.FunctionDef)
     ]
@@ -55,13 +71,85 @@ def test_stub_and_solution(stub, solution, capsys):
 
 def test_each_notebook_has_three_exercises():
     for path in NOTEBOOKS:
-        assert sum("solution" in cell["metadata"].get("tags", ()) for cell, _ in code_cells(path)) >= 3, path.name
+        assert sum(is_solution(cell) for cell, _ in code_cells(path)) >= 3, path.name
 
 
 def test_each_check_is_tried_here():
     used = {param.id[3:] for param in exercises()}
     assert used == set(ALTERNATIVES) == {check for check, _, _ in WRONG}
     assert all(sum(check == name for name, _, _ in WRONG) >= 3 for check in used)
+
+
+def test_every_check_is_found_once():
+    names = [name for name in checks.__all__ if name.islower()]
+    assert len(names) == len({*names}) and {*ALTERNATIVES} <= {*names}
+    assert all(getattr(checks, name).__module__.startswith("reptile_helpers.checks.notebook_") for name in names)
+
+
+@exercise
+def doubled(f):
+    """A check as in checks/notebook_NN.py."""
+    x = torch.randn(3)
+    require(close(f(x), 2 * x), "every number should be doubled")
+
+
+@exercise(reference=torch.add)
+def heart(f):
+    require(f(1, 2) == 3, "1 and 2 should make 3")
+
+
+def stub(x):
+    """A docstring."""
+    # your code here
+
+
+def with_a_gap(x):
+    y = ...  # your code here
+    return y
+
+
+def without_return(x):
+    2 * x
+
+
+def with_an_error(x):
+    x = x[5:]
+    return x.nonsense
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (stub, "… not attempted yet: "),
+        (with_a_gap, "… not attempted yet: "),
+        (without_return, "✗ not yet: your function returns None: is a `return` missing?"),
+        (lambda x: 3 * x, "✗ not yet: every number should be doubled"),
+        (lambda x: "3", "✗ not yet: the check could not use what your function returned (TypeError: "),
+        (lambda: 3, "✗ not yet: your function raised TypeError: <lambda>() takes 0 positional arguments but 1"),
+        (lambda x: 2 * x, "✓ correct\n"),
+    ],
+)
+def test_a_check_says_what_it_found(function, message, capsys):
+    assert doubled(function) is None
+    assert capsys.readouterr().out.startswith(message)
+
+
+def test_an_error_is_told_with_its_line(capsys):
+    doubled(with_an_error)
+    line = with_an_error.__code__.co_firstlineno + 2
+    assert f"has no attribute 'nonsense' (line {line}: `return x.nonsense`)" in capsys.readouterr().out
+
+
+def test_the_heart_of_a_notebook_is_the_readers_function_if_it_is_correct(capsys):
+    def mine(a, b):
+        return b + a
+
+    assert heart(mine) is mine
+    assert capsys.readouterr().out == "✓ correct. The notebook continues with your function.\n"
+    for wrong, verdict in ((stub, "… not attempted yet"), (max, "✗ not yet: 1 and 2 should make 3")):
+        assert heart(wrong) is torch.add
+        out = capsys.readouterr().out
+        assert out.startswith(verdict) and out.endswith(". The notebook continues with the module's own version.\n")
 
 
 def sample_alternative(classes, drawings, ways, shots, queries):

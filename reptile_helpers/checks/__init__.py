@@ -1,48 +1,17 @@
-"""Checks for the exercises: each tries the learner's function on random cases, and says what is missing."""
+"""Checks for the exercises: each tries the reader's function on random cases and says what is missing.
 
-from reptile_helpers.checks.notebook_01 import interval, outer_gradient, outer_step
-from reptile_helpers.checks.notebook_02 import gradient_through_theta, l1_outer_step, nearest_point, steps_needed
-from reptile_helpers.checks.notebook_03 import expected_coefficients, hessian_vector, reptile_gradient
-from reptile_helpers.checks.notebook_04 import conv_tasks, linear_tasks, loss_tasks
-from reptile_helpers.checks.notebook_05 import rotated_classes, sample_task, task_accuracy
-from reptile_helpers.checks.notebook_06 import adam_step, annealed, one_query_batches
-from reptile_helpers.checks.notebook_07 import batch_norm, paired, with_query
-from reptile_helpers.checks.notebook_08 import needed_tasks, running_mean, write_atomically
-from reptile_helpers.checks.notebook_09 import centred, distance_to_line, with_none
-from reptile_helpers.checks.notebook_10 import GUILTY, guilty, has_leak, outer_update, untouched
+A check is a public function of a file notebook_NN.py in this folder, and can be called as `checks.NAME` without being
+listed here.
+"""
 
-__all__ = [
-    "GUILTY",
-    "outer_step",
-    "outer_gradient",
-    "interval",
-    "steps_needed",
-    "nearest_point",
-    "gradient_through_theta",
-    "l1_outer_step",
-    "reptile_gradient",
-    "expected_coefficients",
-    "hessian_vector",
-    "linear_tasks",
-    "conv_tasks",
-    "loss_tasks",
-    "sample_task",
-    "rotated_classes",
-    "task_accuracy",
-    "annealed",
-    "adam_step",
-    "one_query_batches",
-    "batch_norm",
-    "paired",
-    "with_query",
-    "needed_tasks",
-    "write_atomically",
-    "running_mean",
-    "centred",
-    "distance_to_line",
-    "with_none",
-    "guilty",
-    "outer_update",
-    "has_leak",
-    "untouched",
-]
+import pkgutil
+from importlib import import_module
+
+__all__ = []
+for _module in sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name.startswith("notebook_")):
+    _module = import_module(f"{__name__}.{_module}")
+    for _name, _value in vars(_module).items():
+        # Its own functions and constants, and not what it imports from elsewhere.
+        if not _name.startswith("_") and (_name.isupper() or getattr(_value, "__module__", None) == _module.__name__):
+            globals()[_name] = _value
+            __all__.append(_name)

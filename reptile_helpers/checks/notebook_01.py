@@ -5,7 +5,7 @@ import torch
 from reptile_helpers.checks.exercise import close, exercise, require
 
 
-def random_weights(tasks):
+def _random_weights(tasks):
     shape = torch.randint(2, 5, (2,)).tolist()
     return torch.randn(shape, dtype=torch.float64), list(torch.randn([tasks, *shape], dtype=torch.float64))
 
@@ -13,7 +13,7 @@ def random_weights(tasks):
 @exercise
 def outer_step(f):
     for tasks in (1, 2, 5):
-        phi, thetas = random_weights(tasks)
+        phi, thetas = _random_weights(tasks)
         before = phi.clone()
         result = f(phi, thetas, 0.25)
         require(torch.equal(phi, before), "phi itself has changed; return a new tensor instead")
@@ -34,7 +34,7 @@ def outer_step(f):
 @exercise
 def outer_gradient(f):
     for tasks in (1, 2, 5):
-        phi, thetas = random_weights(tasks)
+        phi, thetas = _random_weights(tasks)
         g = f(phi, thetas)
         require(isinstance(g, torch.Tensor) and g.shape == phi.shape, "the gradient must have the shape of phi")
         mean = sum(thetas) / tasks
