@@ -22,7 +22,7 @@ from reptile_helpers.tasks import FewShotTasks, SineTasks
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
-ADDRESS = runpy.run_path(str(ROOT / ".ci" / "address"))
+ADDRESS = runpy.run_path(str(ROOT / "tests" / "tools" / "address.py"))
 
 
 def code(path):
@@ -46,8 +46,8 @@ def functions(number, *names):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_stored_as_it_ran(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    assert "widgets" not in notebook["metadata"], "GitHub refuses notebooks with broken widget state: use .ci/refresh"
-    assert [cell["execution_count"] for cell in code(path)] == list(range(1, len(code(path)) + 1)), "use .ci/refresh"
+    assert "widgets" not in notebook["metadata"], "GitHub refuses broken widget state: use nox -s refresh"
+    assert [cell["execution_count"] for cell in code(path)] == list(range(1, len(code(path)) + 1)), "use nox -s refresh"
     outputs = [output for cell in code(path) for output in cell["outputs"]]
     assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
     assert "GENERATED" not in json.dumps(outputs), "store notebooks that ran on Omniglot"
@@ -70,10 +70,10 @@ def test_figures_say_what_they_show_and_where_they_come_from(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_opens_elsewhere(path):
-    """.ci/address has been run, and only 08 asks Colab for a GPU."""
+    """The address has been written, and only 08 asks Colab for a GPU."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     first = code(path)[0]
-    assert "".join(first["source"]) == ADDRESS["first_cell"](*ADDRESS["read"]()), "use .ci/address"
+    assert "".join(first["source"]) == ADDRESS["first_cell"](*ADDRESS["read"]()), "use nox -s address"
     assert first["metadata"] == ADDRESS["FOLDED"] and not first["outputs"]
     gpu = {"accelerator": "GPU", "colab": {"gpuType": "T4"}} if path.name.startswith("08") else {}
     assert {key: value for key, value in notebook["metadata"].items() if key in ("accelerator", "colab")} == gpu
@@ -88,7 +88,7 @@ def test_the_address_is_written_everywhere_and_nothing_else_is(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     ADDRESS["write"](root=tmp_path)
-    assert texts(tmp_path) == texts(ROOT), "use .ci/address"
+    assert texts(tmp_path) == texts(ROOT), "use nox -s address"
 
     unknown, new = "https://address-not-set-yet.invalid/OWNER/learn-reptile", "https://github.com/someone/somewhere"
     ADDRESS["write"](new, root=tmp_path)
@@ -103,7 +103,7 @@ def test_the_address_is_written_everywhere_and_nothing_else_is(tmp_path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_nbconvert_writes_python(path):
     script, resources = ScriptExporter().from_filename(path)
-    assert resources["output_extension"] == ".py", "use .ci/address"
+    assert resources["output_extension"] == ".py", "use nox -s address"
     ast.parse(script)
 
 

@@ -14,8 +14,8 @@ from itertools import cycle, islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "browser"))
-from lab import ROOT, chromium, jupyter_server, new_page, open_and_run  # noqa: E402
-from views import explorers, milliseconds_to_next_picture, press, sliders  # noqa: E402
+from lab import ROOT, chromium, jupyter_server, new_page, open_and_run
+from views import explorers, milliseconds_to_next_picture, press, sliders
 
 PRESSES = 40
 

@@ -1,4 +1,4 @@
-"""Every notebook alone in an empty folder, as on Colab, and without Omniglot and a network. Run by .ci/colab, on Linux.
+"""Every notebook alone in an empty folder, as on Colab, and without Omniglot and a network: nox -s colab, on Linux.
 
 Colab itself is only a name here: whether its pages show what the notebooks send, no test tells.
 """
@@ -17,7 +17,7 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[2]
-ADDRESS = runpy.run_path(str(ROOT / ".ci" / "address"))
+ADDRESS = runpy.run_path(str(ROOT / "tests" / "tools" / "address.py"))
 _, TAG = ADDRESS["read"]()
 WHERE = "import reptile_helpers\nprint(reptile_helpers.__file__)"
 COLAB = """\
