@@ -1,7 +1,10 @@
 """Live pictures: controls above a picture that is drawn again at every move. What it shows is decided in Python."""
 
+import math
 import traceback
+from collections.abc import Callable, Sequence
 from html import escape
+from pathlib import Path
 
 import anywidget
 import ipywidgets
@@ -9,13 +12,16 @@ import traitlets
 from IPython.display import display
 
 from reptile_helpers.drawings import prepare
+from reptile_helpers.plots import RED
+
+_GREEK = {"alpha": "α", "beta": "β", "epsilon": "ε", "phi": "φ", "theta": "θ"}
 
 
 class Picture(anywidget.AnyWidget):
     """An HTML picture that says where it is touched.
 
-    html: what `plots.render` made. The new picture takes the place of the old one when it is ready to be seen, so that
-    nothing flickers or jumps.
+    html: the picture, as in what `plots.render` returns. A new one takes the place of the old one when it is ready, so
+    that nothing flickers or jumps.
     pointer: ["down" or "move", x, y, a count] of the mouse, finger or pen: x and y are fractions of the figure's width
     and height from its lower left corner, as in matplotlib's `fig.transFigure`. Only if it is touchable.
     answered: the count of the last pointer event that has been dealt with; no other is sent before.
@@ -26,53 +32,7 @@ class Picture(anywidget.AnyWidget):
     pointer = traitlets.List().tag(sync=True)
     answered = traitlets.Int().tag(sync=True)
 
-    _esm = """
-    function render({ model, el }) {
-      let newest = 0, count = 0, place = null;
-      async function show() {
-        const mine = ++newest, next = document.createElement("div");
-        next.innerHTML = model.get("html");
-        for (const image of next.querySelectorAll("img")) {
-          image.draggable = false;
-          await image.decode();
-        }
-        if (mine === newest) el.replaceChildren(next);
-      }
-      function send(event) {
-        place = null;
-        model.set("pointer", [...event, ++count]);
-        model.save_changes();
-      }
-      function touched(kind, event) {
-        const box = el.querySelector("img").getBoundingClientRect();
-        const now = [kind, (event.clientX - box.left) / box.width, (box.bottom - event.clientY) / box.height];
-        if (kind === "move" && model.get("answered") < count) place = now;
-        else send(now);
-      }
-      el.setAttribute("aria-live", "polite");
-      requestAnimationFrame(() => {  // or Notebook 7 takes the arrow keys for itself
-        for (const handle of el.closest(".explorer")?.querySelectorAll(".noUi-handle") ?? []) {
-          handle.setAttribute("data-lm-suppress-shortcuts", "true");
-        }
-      });
-      if (model.get("touchable")) {
-        el.style.touchAction = "none";
-        el.style.cursor = "pointer";
-        el.addEventListener("pointerdown", (event) => {
-          if (event.target.tagName !== "IMG" || event.button) return;
-          el.setPointerCapture(event.pointerId);
-          touched("down", event);
-        });
-        el.addEventListener("pointermove", (event) => {
-          if (el.hasPointerCapture(event.pointerId)) touched("move", event);
-        });
-        model.on("change:answered", () => place && send(place));  // where the pointer has gone in the meantime
-      }
-      model.on("change:html", show);
-      show();
-    }
-    export default { render };
-    """
+    _esm = Path(__file__).with_name("picture.js")
 
 
 class Pad(anywidget.AnyWidget):
@@ -164,34 +124,41 @@ class Pad(anywidget.AnyWidget):
     """
 
 
-def show_errors(function, error):
-    """`function` as a callback whose errors are seen, in the ipywidgets.HTML `error`; Jupyter would hide them.
+def show_errors(function: Callable, error: ipywidgets.HTML) -> Callable:
+    """Return `function` as a callback whose errors appear in `error`; Jupyter would hide them.
 
-    A text that the function returns is shown there, too.
+    If the function returns a text, that appears there instead.
     """
 
     def callback(change=None):
         try:
             error.value = function(change) or ""
         except Exception:
-            error.value = f'<pre style="color: #D55E00">{escape(traceback.format_exc())}</pre>'
+            error.value = f'<pre style="color: {RED}">{escape(traceback.format_exc())}</pre>'
 
     return callback
 
 
-def explore(draw, touch=None, **controls):
+def explore(draw: Callable, touch: Callable | None = None, **controls: ipywidgets.Widget) -> ipywidgets.VBox:
     """Display controls above the picture that `draw` makes of their values, at once and after every change.
 
-    draw: called with the controls' values by name; returns a `plots.render`.
-    touch: called as touch(kind, x, y) where the picture is pressed or dragged over, see `Picture`; it changes controls,
+    draw: called with the controls' values by name. It returns a figure from `plots.render`, or a sentence.
+    touch: called as touch(kind, x, y) where the picture is pressed or dragged over, see `Picture`. It changes controls,
     or what `draw` looks at.
-    controls: ipywidgets by name, which is also their label.
+    controls: ipywidgets by name, which is also their label, with α for alpha and so on. A `play_button` is shown with
+    them, and is not passed to `draw`.
+    What is displayed also holds the first picture by itself. It is what a reader sees without a kernel, as on GitHub.
     An error that comes up later is shown below the picture. Returns the box of controls, picture and error.
     """
     picture, error, busy = Picture(touchable=touch is not None), ipywidgets.HTML(), False
+    asked = {name: control for name, control in controls.items() if not isinstance(control, ipywidgets.Play)}
 
     def update():
-        picture.html = draw(**{name: control.value for name, control in controls.items()})["text/html"]
+        drawn = draw(**{name: control.value for name, control in asked.items()})
+        if isinstance(drawn, str):
+            drawn = {"text/html": f"<p>{escape(drawn)}</p>", "text/plain": drawn}
+        picture.html = drawn["text/html"]
+        return drawn
 
     def answer(change):
         nonlocal busy
@@ -207,14 +174,99 @@ def explore(draw, touch=None, **controls):
             if change["owner"] is picture:
                 picture.answered = picture.pointer[3]
 
-    update()
-    for name, control in controls.items():
-        control.description = control.description or name.replace("_", " ")
-        control.style.description_width = "initial"  # else long names are cut
+    still = update()
+    for name, control in asked.items():
+        control.description = control.description or _label(name)
         control.observe(show_errors(answer, error), "value")
+    # All labels have the same width, so that the tracks of sliders in one column start at the same place.
+    width = max((len(control.description) for control in asked.values()), default=0)
+    for control in asked.values():
+        control.style.description_width = f"{width + 1}ch"
     picture.observe(show_errors(answer, error), "pointer")
     row = ipywidgets.Box(list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
     box = ipywidgets.VBox([row, picture, error])
     box.add_class("explorer")
-    display(box)
+    _display(box, still)
     return box
+
+
+def _label(name: str) -> str:
+    """What stands next to the control of this name: `start_1` is "start 1", `alpha` is "α"."""
+    return " ".join(_GREEK.get(word, word) for word in name.split("_"))
+
+
+def _display(widget: ipywidgets.Widget, still: dict[str, str]) -> None:
+    """Display a widget, and in the same output what is shown in its place where there is no kernel."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    display({**still, "application/vnd.jupyter.widget-view+json": view}, raw=True)
+
+
+def play_button(slider: ipywidgets.IntSlider, milliseconds: int = 400) -> ipywidgets.Play:
+    """Return a button that moves the slider on by itself, one step after the other, up to its end.
+
+    Pass it to `explore` next to the slider: `explore(draw, steps=slider, play=play_button(slider))`.
+    """
+    limits = {"min": slider.min, "max": slider.max, "step": slider.step}
+    play = ipywidgets.Play(value=slider.value, interval=milliseconds, **limits)
+    ipywidgets.link((slider, "value"), (play, "value"))
+    return play
+
+
+class Prediction:
+    """What the reader expects. value: a number, one of the choices, or None as long as nothing has been entered."""
+
+    def __init__(self, control: ipywidgets.Widget, decimals: int = 0):
+        self.value, self.control, self._decimals = None, control, decimals
+        control.observe(self._enter, "value")
+
+    def _enter(self, change):
+        self.value = change["new"]
+
+    def compare(self, result: float | str, unit: str = "") -> None:
+        """Print the prediction next to what was measured. Print nothing if nothing has been entered."""
+        if self.value is None:
+            return
+        guess = self.value if isinstance(self.value, str) else f"{self.value:g}"
+        if not isinstance(result, str | int):
+            result = f"{float(result):.{self._decimals}f}"
+        unit = unit and f" {unit}"
+        print(f"Your prediction: {guess}{unit}. Measured: {result}{unit}.")
+
+
+def predict(
+    question: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    step: float = 1,
+    *,
+    choices: Sequence[str] = (),
+) -> Prediction:
+    """Display a question with a small control for the answer: buttons for `choices`, else a slider for a number.
+
+    Untouched, it changes nothing. `.value` of what is returned is the answer, and `.compare(result)` prints both.
+    Raises ValueError unless there are either choices, or a minimum, a larger maximum and a positive step.
+    """
+    if choices:
+        control = ipywidgets.ToggleButtons(options=list(choices), value=None)
+        control.style.button_width = "auto"
+        prediction, range_ = Prediction(control), " · ".join(choices)
+    elif minimum is None or maximum is None or not (minimum < maximum and step > 0):
+        raise ValueError("predict needs choices, or a minimum, a larger maximum and a positive step")
+    else:
+        whole = all(isinstance(number, int) for number in (minimum, maximum, step))
+        slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+        control = slider(value=minimum, min=minimum, max=maximum, step=step)
+        decimals = max(0, 1 - math.floor(math.log10(step)))  # one more than the answer can have
+        prediction, range_ = Prediction(control, decimals), f"a number from {minimum:g} to {maximum:g}"
+    note = ipywidgets.HTML("no answer yet")
+
+    def confirm(change):
+        note.value = "✓ noted"
+
+    control.observe(confirm, "value")
+    label = f"<b>Your prediction:</b> {escape(question)}"
+    box = ipywidgets.VBox([ipywidgets.HTML(label), ipywidgets.HBox([control, note])])
+    box.add_class("prediction")
+    still = {"text/html": f"<p>{label} <i>({escape(range_)})</i></p>", "text/plain": f"{question} ({range_})"}
+    _display(box, still)
+    return prediction

@@ -194,6 +194,8 @@ ROWS = [
         lambda: plots.probability_rows(None, {"x": torch.ones(2, 28, 28)}, {"p": torch.ones(3, 3)}),
         "same number of rows",
     ),
+    (widgets.predict, lambda: widgets.predict("How many?"), "needs choices"),
+    (widgets.play_button, lambda: widgets.play_button(None), "min"),
     (widgets.Pad, lambda: widgets.Pad(strokes=[[[3, 3]]]), "are no strokes"),
     (widgets.explore, lambda: widgets.explore(lambda a: {}, a=3), "value"),
     (widgets.explore, lambda: widgets.explore(lambda a: {}, a=ipywidgets.IntSlider()), "text/html"),
@@ -203,7 +205,7 @@ WITHOUT = {
     "sine_mlp", "glorot", "begin", "stack", "check_same_shape", "neighbours", "shapes", "TaskBatch",
     "find_characters", "test_tasks", "learner_for_test", "inner_loops", "stop_requests", "default_dtype",
     "usable_device", "main", "machine", "processes", "rank_and_ranks", "from_the_first", "recorded", "show",
-    "Picture", "show_errors", "use_style", "freeze_layout", "compiled",
+    "Picture", "Prediction", "show_errors", "use_style", "freeze_layout", "compiled",
     "loss_of_tasks", "convolve_as_products", "tf32_products",
 }  # fmt: skip
 

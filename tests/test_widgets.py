@@ -5,9 +5,10 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
+from reptile_helpers import widgets
 from reptile_helpers.drawings import load_drawings, prepare
 from reptile_helpers.plots import render
-from reptile_helpers.widgets import Pad, explore, show_errors
+from reptile_helpers.widgets import Pad, explore, play_button, predict, show_errors
 
 
 def draw(height, label):
@@ -55,6 +56,77 @@ def test_an_error_is_seen_and_goes_away(explorer):
     assert shown_picture.answered == 8 and error.value  # the browser may go on
     controls["height"].value = 2
     assert not error.value and "a bar of 2" in shown_picture.html
+
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    """The bundles that are displayed."""
+    bundles = []
+    monkeypatch.setattr(widgets, "display", lambda bundle, raw: bundles.append(bundle))
+    return bundles
+
+
+def test_one_output_holds_the_view_and_a_still_picture(displayed):
+    box = explore(draw, height=ipywidgets.IntSlider(1, 0, 5), label=ipywidgets.Text("x"))
+    (bundle,) = displayed
+    assert bundle[WIDGET]["model_id"] == box.model_id and bundle["text/html"] == box.children[1].html
+    assert "a bar of 1 for x" in bundle["text/plain"]
+
+
+def test_a_sentence_can_take_the_place_of_a_picture(displayed):
+    box = explore(lambda n: f"{n} is < 2", n=ipywidgets.IntSlider(1, 0, 5))
+    assert box.children[1].html == displayed[0]["text/html"] == "<p>1 is &lt; 2</p>"
+
+
+def test_labels_are_greek_and_equally_wide(displayed):
+    controls = {name: ipywidgets.IntSlider() for name in ("alpha", "phi_1", "meta_iterations")}
+    explore(lambda **values: "", **controls)
+    assert [control.description for control in controls.values()] == ["α", "φ 1", "meta iterations"]
+    assert {control.style.description_width for control in controls.values()} == {"16ch"}
+
+
+def test_the_play_button_moves_the_slider(displayed):
+    slider, drawn = ipywidgets.IntSlider(2, 0, 10, 2), []
+    play = play_button(slider, milliseconds=50)
+    explore(lambda n: drawn.append(n) or "", n=slider, play=play)
+    assert (play.value, play.min, play.max, play.step, play.interval) == (2, 0, 10, 2, 50)
+    play.value = 4
+    assert slider.value == 4 and drawn == [2, 4]
+    slider.value = 8
+    assert play.value == 8
+
+
+SINE = "Your prediction: 0.3. Measured: 0.14.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments, guess, result, unit, printed",
+    [
+        ({"choices": ["A", "B"]}, "B", "A", "", "Your prediction: B. Measured: A.\n"),
+        ({"minimum": 0, "maximum": 100}, 40, 57.31, "%", "Your prediction: 40 %. Measured: 57.3 %.\n"),
+        ({"minimum": 0, "maximum": 5, "step": 0.1}, 0.3, torch.tensor(0.137), "", SINE),
+        ({"minimum": 0, "maximum": 100}, 40, 3, "tasks", "Your prediction: 40 tasks. Measured: 3 tasks.\n"),
+    ],
+)
+def test_a_prediction_is_compared_once_it_is_made(arguments, guess, result, unit, printed, displayed, capsys):
+    prediction = predict("How <many>?", **arguments)
+    prediction.compare(result, unit)
+    assert prediction.value is None and not capsys.readouterr().out
+    prediction.control.value = guess
+    assert prediction.value == guess
+    prediction.compare(result, unit)
+    assert capsys.readouterr().out == printed
+    (bundle,) = displayed
+    assert "How &lt;many&gt;?" in bundle["text/html"] and bundle[WIDGET]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"minimum": 1, "maximum": 1}, {"minimum": 0, "maximum": 1, "step": 0}])
+def test_a_question_without_possible_answers(arguments):
+    with pytest.raises(ValueError, match="predict needs choices"):
+        predict("Why?", **arguments)
 
 
 def test_an_error_at_the_start_stops_the_cell():
