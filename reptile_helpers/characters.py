@@ -96,7 +96,7 @@ def with_rotations(images: torch.Tensor) -> torch.Tensor:
     return torch.cat([images.rot90(quarter_turns, dims=(2, 3)) for quarter_turns in range(4)])
 
 
-def load_characters(root: str | os.PathLike | None = None) -> Characters:
+def load_characters(root: str | os.PathLike | None = None, allow_generated: bool = True) -> Characters:
     """Omniglot from the cache in `root`, else from `root/omniglot-py`, else downloaded; without a network, generated.
 
     root: a folder; None is the environment variable REPTILE_DATA, or where that is unset or empty, `data/` in the
@@ -116,12 +116,21 @@ def load_characters(root: str | os.PathLike | None = None) -> Characters:
             with temporary:
                 _download(temporary.name, root / FOLDER)
         except (OSError, RuntimeError, HTTPException) as error:  # RuntimeError: torchvision on a wrong checksum
+            if not allow_generated:
+                raise FileNotFoundError(
+                    f"Omniglot is not in {root}, nor can it be downloaded ({error}); use --data generated without it"
+                ) from error
             _announce_generated(root, f"{type(error).__name__}: {error}")
-            names = [f"Generated/character{number:04}" for number in range(1, sum(SETS.values()) + 1)]
-            return Characters(generate_characters(len(names), DRAWINGS), names, GENERATED)
+            return generated_characters()
     characters = _read_folder(root / FOLDER)
     _write_cache(root / CACHE, characters)
     return characters
+
+
+def generated_characters() -> Characters:
+    """The generated characters that stand in for Omniglot: as many classes and drawings."""
+    names = [f"Generated/character{number:04}" for number in range(1, sum(SETS.values()) + 1)]
+    return Characters(generate_characters(len(names), DRAWINGS), names, GENERATED)
 
 
 def _find_root(root: str | os.PathLike | None) -> Path:

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on as if nothing had happened, in one file.
+"""Checkpoints: one file with everything that a run needs to continue as if nothing had happened.
 
 A checkpoint is a dict that `torch.load(path, weights_only=True)` reads:
 
@@ -7,7 +7,7 @@ A checkpoint is a dict that `torch.load(path, weights_only=True)` reads:
     adam_steps      int: Adam's steps so far
     train_classes   int64: the classes that φ was trained on, counted from 0 in the order of Omniglot's numbers
     test_classes    int64: the classes that it has never seen
-    configuration   dict: how the run was started, see train.py
+    configuration   dict: the settings of the run, see settings.py
     iteration       int: meta-iterations done
     generator       uint8: the state of the generator that everything random comes from
     curve           list of (meta-iteration, mean, half-width of the 95 % interval), see train.py
@@ -17,14 +17,15 @@ A checkpoint is a dict that `torch.load(path, weights_only=True)` reads:
 import hashlib
 import io
 import os
-import uuid
 import zipfile
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from reptile_helpers.reptile import Learner
+from reptile_helpers.files import write_atomically
+from reptile_helpers.learner import Learner, Weights
+from reptile_helpers.settings import RunSettings
 
 KEYS = {
     "phi": dict, "second_moment": dict, "adam_steps": int, "train_classes": torch.Tensor, "test_classes": torch.Tensor,
@@ -38,30 +39,17 @@ SHA256 = {
 }
 
 
-def save_checkpoint(path, state):
-    """Write the dict to `path`: afterwards the file is the new one or the old one as a whole, whatever happens.
+def save_checkpoint(path: str | os.PathLike, state: dict) -> None:
+    """Write the dict to `path`: afterwards the file is the complete new one or the complete old one, whatever happens.
 
-    Raises OSError if it cannot be written: a full disk, a folder that is read-only or gone.
+    Raises OSError if it cannot be written: the disk is full, or the folder is read-only or gone.
     """
-    path, content = Path(path), io.BytesIO()
+    content = io.BytesIO()
     torch.save(state, content)  # not into the file: torch would hide why writing failed
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        before = "the one before is still there" if path.exists() else "there is none from before"
-        problem = f"{error.strerror}: the checkpoint cannot be written, {before}"
-        raise OSError(error.errno, problem, str(path)) from error
-    finally:
-        with suppress(OSError):  # on a read-only disk there is nothing to remove
-            temporary.unlink()
+    write_atomically(path, content.getbuffer())
 
 
-def load_checkpoint(path):
+def load_checkpoint(path: str | os.PathLike) -> dict:
     """The dict of a checkpoint, all tensors on the CPU. Nothing in the file is executed.
 
     Raises FileNotFoundError, or ValueError if the file is damaged or not a checkpoint.
@@ -71,34 +59,51 @@ def load_checkpoint(path):
         raise FileNotFoundError(f"There is no checkpoint {path}.")
     size = path.stat().st_size
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the check sums
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
             inflated = sum(member.file_size for member in archive.infolist()) > size  # torch.save never compresses
             damaged = "its size" if inflated else archive.testzip()
         state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zipfile, pickle and torch have many, and their texts help nobody
+    except Exception as error:  # zipfile, pickle and torch raise many, and their texts do not help
         raise ValueError(f"{path} is damaged, or is not a checkpoint: {type(error).__name__}.") from error
     if damaged:
         raise ValueError(f"{path} is damaged: {damaged} does not fit its contents.")
     wrong = [key for key, kind in KEYS.items() if not isinstance(state, dict) or not isinstance(state.get(key), kind)]
-    if not wrong and shapes(state["phi"]) != shapes(state["second_moment"]):
+    if not wrong and describe_shapes(state["phi"]) != describe_shapes(state["second_moment"]):
         wrong = ["phi and second_moment"]
     if wrong:
-        raise ValueError(f"{path} is not a checkpoint of reptile_helpers: {', '.join(wrong)} wrong.")
+        raise ValueError(f"{path} is not a checkpoint of reptile_helpers: {', '.join(wrong)} missing or wrong.")
     return state
 
 
-def shapes(weights):
-    """What the weights, or anything like them, look like: a list of (name, shape, dtype)."""
+def describe_shapes(weights: Weights) -> list[tuple]:
+    """(name, shape, dtype) of each tensor, to compare two networks."""
     return [(name, list(p.shape), p.dtype) for name, p in weights.items()]
 
 
-def learner_of(state, device="cpu"):
+def settings_of(state: dict) -> RunSettings:
+    """The settings of the run in a checkpoint. Raises ValueError if this version does not know one of them."""
+    return RunSettings.from_dict(state["configuration"])
+
+
+def learner_of(state: dict, device: str = "cpu") -> Learner:
     """The meta-trained Learner in a checkpoint, on a device."""
     weights, moments = ({name: t.to(device) for name, t in state[key].items()} for key in ("phi", "second_moment"))
     return Learner(weights, moments, state["adam_steps"])
 
 
-def load_pretrained(name):
+def learner_for_test(state: dict, device: str = "cpu") -> Learner:
+    """The Learner in a checkpoint, with Adam's second moments scaled to the mini-batches at test time.
+
+    The authors add up the losses of a mini-batch; we use their mean. For Adam there is no difference as long as all
+    mini-batches have the same size. At test time they are smaller, and with sums their gradients are small compared
+    with moments from larger mini-batches: the steps become smaller, too. With means, larger moments have that effect.
+    """
+    settings, learner = settings_of(state), learner_of(state, device)
+    scale = (settings.inner_batch / settings.test_batch) ** 2
+    return replace(learner, second_moment={name: scale * v for name, v in learner.second_moment.items()})
+
+
+def load_pretrained(name: str) -> dict:
     """A checkpoint that ships with the package, such as "omniglot_5way".
 
     Raises ValueError for another name, or if the file is not the one that was published.
@@ -107,5 +112,5 @@ def load_pretrained(name):
         raise ValueError(f"name is {name!r}; it must be one of {', '.join(SHA256)}")
     path = PRETRAINED / f"{name}.pt"
     if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[name]:
-        raise ValueError(f"{path} is not the file that was published: its SHA-256 is another. Install it anew.")
+        raise ValueError(f"{path} is not the published file: its SHA-256 differs. Install reptile_helpers again.")
     return load_checkpoint(path)

@@ -2,17 +2,20 @@
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed, nn
 
-from reptile_helpers.reptile import Learner, adapt_together, diverged
+from reptile_helpers.learner import InnerLoop, Learner, has_diverged
+from reptile_helpers.stacked import adapt_together
 
 
 @contextmanager
-def processes(device):
-    """Join the other processes if torchrun has started this one, else do nothing. Gives the device of this process."""
+def join_processes(device: str) -> Iterator[str]:
+    """Join the other processes if torchrun has started this one, else do nothing. Yields this process's device."""
     if "LOCAL_RANK" not in os.environ:  # torchrun's
         yield device
         return
@@ -23,44 +26,47 @@ def processes(device):
     try:
         yield device
     finally:
-        # Gloo lets go of the last exchanged tensors in a thread of its own, and needs Python's lock for it. PyTorch 2.6
-        # then waits for that thread with the lock in its hand, for ever. Whoever sleeps does not hold the lock.
+        # Gloo releases the last exchanged tensors in a thread of its own, for which it needs Python's lock. PyTorch 2.6
+        # would wait for that thread while holding the lock, forever. A sleeping thread does not hold it.
         time.sleep(0.2)
         distributed.destroy_process_group()
 
 
-def rank_and_ranks():
-    """Which of how many processes this is, counted from 0: (0, 1) if it is alone."""
+def get_rank_and_world_size() -> tuple[int, int]:
+    """Which process this is, counted from 0, and how many there are: (0, 1) for a single process."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
-def from_the_first(value):
-    """What the first process gives here, in every process: the others may be on machines without its files."""
+def broadcast_from_first(value: Any) -> Any:
+    """The first process's value, in every process: the others may run on machines without its files."""
     values = [value]
-    if rank_and_ranks()[1] > 1:
+    if get_rank_and_world_size()[1] > 1:
         distributed.broadcast_object_list(values)
     return values[0]
 
 
-def adapt_shared(model, learner, x, y, batches, inner):
-    """What `adapt_together` does, with the work shared: each process adapts to its tasks, and the means are exchanged.
+def adapt_shared(
+    model: nn.Module, learner: Learner, x: Tensor, y: Tensor, batches: Tensor, inner: InnerLoop
+) -> Learner:
+    """`adapt_together` with the work shared: each process adapts to some of the tasks, and they exchange the means.
 
-    Every process must come here with the same learner and the same tasks. The same seed does that without a message, on
-    devices of the same kind. Process r of n takes the tasks r, r + n, r + 2n …; there must be one for each. Once per
-    meta-batch the sums over tasks, of weights and second moments, are added up over the processes (all-reduce): two
-    numbers per parameter.
+    Every process must call this with the same learner and the same tasks; with the same seed they get them without a
+    message, on devices of the same kind. Process r of n adapts to tasks r, r + n, r + 2n …; there must be at least one
+    for each. Once per meta-batch, the sums over tasks of weights and second moments are added up over all processes
+    (an all-reduce): two numbers per parameter.
 
     Returns a Learner with a single "task" in front, [1, *parameter shape]: the mean over all tasks. If an inner loop
-    diverges in any process, it holds no numbers in all of them, so that all stop at the same meta-iteration.
+    diverges in any process, it contains NaN in all of them, so that all stop at the same meta-iteration. Raises
+    ConnectionError if another process has died.
     """
-    rank, ranks = rank_and_ranks()
+    rank, ranks = get_rank_and_world_size()
     mine = slice(rank, None, ranks)
     adapted = adapt_together(model, learner, x[mine], y[mine], batches[mine], inner)
     parts = [*adapted.weights.values(), *adapted.second_moment.values()]
     total = torch.cat([part.sum(0).flatten() for part in parts])
-    if diverged(learner.weights, adapted.weights).any():
+    if has_diverged(learner.weights, adapted.weights).any():
         total.fill_(torch.nan)
     try:
         distributed.all_reduce(total)

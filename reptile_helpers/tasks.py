@@ -1,11 +1,11 @@
-"""Tasks: a small data set to learn from (the support set), and another to be judged on (the query set)."""
+"""Tasks: each has a small data set to learn from (the support set), and another to be tested on (the query set)."""
 
-import math
-import numbers
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from reptile_helpers.arguments import require_whole
 
 
 class TaskBatch(NamedTuple):
@@ -21,20 +21,6 @@ class TaskBatch(NamedTuple):
     query_y: Tensor
 
 
-def at_least_one(**values):
-    """Raise ValueError unless every number is a whole number of at least 1: a count of tasks, ways, shots, steps …"""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
-
-
-def positive(**values):
-    """Raise ValueError unless every value is a finite number above 0: a learning rate, a step size …"""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value!r}; it must be a positive number")
-
-
 class SineTasks:
     """Sine waves y = a · sin(x + b), amplitude a from U[0.1, 5], phase b from U[0, 2π] (paper, section 6.1 of v3).
 
@@ -42,13 +28,13 @@ class SineTasks:
     points of the same interval, so that the error on it is an error over the wave and not over the training points.
     """
 
-    def __init__(self, shots=10, queries=50):
-        at_least_one(shots=shots, queries=queries)
+    def __init__(self, shots: int = 10, queries: int = 50):
+        require_whole(shots=shots, queries=queries)
         self.shots, self.queries = shots, queries
 
-    def sample(self, tasks, generator):
+    def sample(self, tasks: int, generator: torch.Generator) -> TaskBatch:
         """A TaskBatch of `tasks` new waves, inputs [tasks, examples, 1], on the generator's device."""
-        at_least_one(tasks=tasks)
+        require_whole(tasks=tasks)
 
         def uniform(low, high, *shape):
             return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
@@ -70,8 +56,8 @@ class FewShotTasks:
     drawing is in the support and the query set of one task.
     """
 
-    def __init__(self, images, ways, shots, queries=1):
-        at_least_one(ways=ways, shots=shots, queries=queries)
+    def __init__(self, images: Tensor, ways: int, shots: int, queries: int = 1):
+        require_whole(ways=ways, shots=shots, queries=queries)
         if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.dim() != 4:
             given = f"{images.dtype} {list(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
             raise ValueError(f"images is {given}; it must be a uint8 tensor [class, drawing, height, width]")
@@ -84,9 +70,9 @@ class FewShotTasks:
             )
         self.images, self.ways, self.shots, self.queries = images, ways, shots, queries
 
-    def sample_indices(self, tasks, generator):
+    def sample_indices(self, tasks: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Which images the next tasks consist of: classes [tasks, ways], drawings [tasks, ways, shots + queries]."""
-        at_least_one(tasks=tasks)
+        require_whole(tasks=tasks)
         if torch.empty(0, device=generator.device).device != self.images.device:  # a generator on "cuda" has no index
             raise ValueError(
                 f"the generator is on {generator.device}, the images are on {self.images.device}; "
@@ -103,10 +89,10 @@ class FewShotTasks:
             distinct(tasks, self.ways, drawings, count=self.shots + self.queries),
         )
 
-    def sample(self, tasks, generator):
+    def sample(self, tasks: int, generator: torch.Generator) -> TaskBatch:
         """A TaskBatch of `tasks` new tasks, images [tasks, examples, 1, height, width] in [0, 1].
 
-        Examples are ordered by label. The labels 0 … ways − 1 are dealt anew in every task.
+        Examples are ordered by label. The labels 0 … ways − 1 are assigned at random in every task.
         """
         classes, drawings = self.sample_indices(tasks, generator)
         images = self.images[classes[:, :, None], drawings].to(torch.get_default_dtype()) / 255

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import torch
 
-from reptile_helpers import train
+from reptile_helpers import measure
+from reptile_helpers.characters import generated_characters
+from reptile_helpers.learner import InnerLoop, Learner
 from reptile_helpers.models import omniglot_cnn
-from reptile_helpers.reptile import InnerLoop, Learner, adapt_together, meta_train
+from reptile_helpers.reptile import meta_train
+from reptile_helpers.stacked import adapt_together
 from reptile_helpers.tasks import FewShotTasks
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
@@ -29,9 +32,9 @@ def test_meta_iteration():
 
 def test_ten_minutes(monkeypatch):
     """With a clock of its own: at every look a second has passed."""
-    generated, states = train.find_characters({"data": "generated"}), []
-    monkeypatch.setattr(train, "find_characters", lambda config: generated)
-    monkeypatch.setattr(train, "test", lambda state, tasks: states.append((state, tasks)))
+    generated, states = generated_characters(), []
+    monkeypatch.setattr(measure, "find_characters", lambda settings: generated)
+    monkeypatch.setattr(measure, "measure", lambda state, tasks: states.append((state, tasks)))
     monkeypatch.setattr(time, "perf_counter", itertools.count().__next__)
     monkeypatch.setattr(sys, "argv", ["ten_minutes.py", "--seconds", "10", "--test-tasks", "30", "--seed", "3"])
     runpy.run_path(str(BENCHMARKS / "ten_minutes.py"), run_name="__main__")

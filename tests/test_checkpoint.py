@@ -51,7 +51,7 @@ def test_a_disk_that_is_really_full(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
         with pytest.raises(
-            OSError, match="File too large: the checkpoint cannot be written, the one before is still the"
+            OSError, match="File too large: checkpoint.pt cannot be written; the previous file is unchanged"
         ):
             save_checkpoint(path, state())
     finally:
@@ -61,7 +61,7 @@ def test_a_disk_that_is_really_full(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(OSError, match="cannot be written, there is none from before.*gone"):
+    with pytest.raises(OSError, match="cannot be written; there is no previous file.*gone"):
         save_checkpoint(tmp_path / "gone" / "checkpoint.pt", state())
 
 
@@ -97,7 +97,7 @@ def test_pretrained_files_are_those_that_were_published(tmp_path, monkeypatch):
     path = tmp_path / "omniglot_5way.pt"
     save_checkpoint(path, load_pretrained("omniglot_5way") | {"iteration": 1})  # a good checkpoint, but another
     monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path)
-    with pytest.raises(ValueError, match="omniglot_5way.pt is not the file that was published: its SHA-256"):
+    with pytest.raises(ValueError, match="omniglot_5way.pt is not the published file: its SHA-256"):
         load_pretrained("omniglot_5way")
     monkeypatch.undo()
     assert {path.stem for path in checkpoint.PRETRAINED.glob("*.pt")} == set(checkpoint.SHA256)

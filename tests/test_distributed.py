@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,25 +15,28 @@ import torch
 from reptile_helpers import distributed as module
 from reptile_helpers.checkpoint import load_checkpoint
 from reptile_helpers.distributed import adapt_shared
+from reptile_helpers.learner import InnerLoop, Learner, has_diverged, minibatches
 from reptile_helpers.models import sine_mlp
-from reptile_helpers.reptile import InnerLoop, Learner, adapt_together, diverged, minibatches
+from reptile_helpers.settings import PAPER_5WAY, SINE_EXAMPLE
+from reptile_helpers.stacked import adapt_together
 from reptile_helpers.tasks import SineTasks
-from reptile_helpers.train import configuration, default_dtype, train
+from reptile_helpers.train import train, use_default_dtype
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="PyTorch's rendezvous for Windows lacks libuv")
 
 FILE = "checkpoint.pt"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--local-addr=127.0.0.1", "--standalone"]
 SCRIPT = """
 import glob
 import sys
 import torch
 from reptile_helpers import train
-from reptile_helpers.distributed import processes
+from reptile_helpers.distributed import join_processes
 
 folder, iterations, lr, seconds = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])
-config = train.configuration("sine", optimizer="adam", lr=lr, meta_batch=4, iterations=iterations)
-with train.default_dtype(torch.float64), processes("cpu"):
-    train.train(config, folder, checkpoint_seconds=seconds)
+settings = replace(SINE_EXAMPLE, optimizer="adam", lr=lr, meta_batch=4, iterations=iterations)
+with use_default_dtype(torch.float64), join_processes("cpu"):
+    train(settings, folder, checkpoint_seconds=seconds)
 threads = [open(name).read() for name in glob.glob("/proc/self/task/*/comm")]
 assert not [name for name in threads if "gloo" in name], threads
 """
@@ -42,7 +46,7 @@ def launch(ranks, folder, iterations=30, lr=0.003, checkpoint_seconds=0.2):
     """torchrun in the background, with what it says in `folder`.log."""
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command = [*TORCHRUN, f"--nproc-per-node={ranks}"]
     with open(f"{folder}.log", "a") as log:
         return subprocess.Popen(
             [*command, str(script), str(folder), str(iterations), str(lr), str(checkpoint_seconds)],
@@ -56,9 +60,9 @@ def finish(process, folder):
 
 
 def alone(folder, iterations=30):
-    config = configuration("sine", optimizer="adam", lr=0.003, meta_batch=4, iterations=iterations)
-    with default_dtype(torch.float64):
-        return train(config, folder)
+    settings = replace(SINE_EXAMPLE, optimizer="adam", lr=0.003, meta_batch=4, iterations=iterations)
+    with use_default_dtype(torch.float64):
+        return train(settings, folder)
 
 
 def assert_equal(states):
@@ -79,7 +83,7 @@ def test_two_and_four_processes_end_where_one_does(tmp_path):
         assert code == 0, said
         states.append(load_checkpoint(folder / FILE))
     assert_equal(states)
-    assert os.listdir(tmp_path / "2") == [FILE]
+    assert sorted(os.listdir(tmp_path / "2")) == [".lock", FILE]
 
 
 def children(process):
@@ -115,13 +119,13 @@ def test_a_diverging_inner_loop_in_one_process_stops_all(tmp_path):
     folder = tmp_path / "run"
     code, said = finish(launch(2, folder, lr=1000.0), folder)
     assert code == 1 and "FloatingPointError: meta-iteration 1: an inner loop diverged" in said
-    assert load_checkpoint(folder / FILE)["iteration"] == 0
+    assert not (folder / FILE).exists(), "there was no progress to keep"
 
 
 @pytest.mark.parametrize("rank, diverges", [(0, True), (1, False)])
 def test_a_process_tells_the_others_that_a_task_of_its_own_diverged(rank, diverges, monkeypatch):
     """Task 2 of 4 diverges, by less than what would show in the mean. Two processes: the first has tasks 0 and 2."""
-    monkeypatch.setattr(module, "rank_and_ranks", lambda: (rank, 2))
+    monkeypatch.setattr(module, "get_rank_and_world_size", lambda: (rank, 2))
     monkeypatch.setattr(module.distributed, "all_reduce", lambda total: None)  # what this process would send
     torch.manual_seed(0)
     model, inner = sine_mlp(), InnerLoop("sgd", lr=0.02, steps=1, batch_size=10)
@@ -129,14 +133,14 @@ def test_a_process_tells_the_others_that_a_task_of_its_own_diverged(rank, diverg
     x, y, _, _ = SineTasks().sample(4, generator)
     y[2] *= 10_000  # its weights move by 23 norms of φ
     adapted = adapt_together(model, Learner.of(model), x, y, minibatches(4, 10, inner, generator), inner)
-    assert diverged(Learner.of(model).weights, adapted.weights).tolist() == [False, False, True, False]
+    assert has_diverged(Learner.of(model).weights, adapted.weights).tolist() == [False, False, True, False]
     mean = adapt_shared(model, Learner.of(model), x, y, minibatches(4, 10, inner, generator), inner)
     assert all(p.shape[0] == 1 and p.isnan().all() == diverges for p in mean.weights.values())
 
 
 def test_more_processes_than_tasks(tmp_path, monkeypatch):
-    monkeypatch.setattr("reptile_helpers.train.rank_and_ranks", lambda: (4, 5))  # torchrun's, here for the fifth
-    with pytest.raises(ValueError, match="5 processes cannot share a meta-batch of 4 tasks; start fewer"):
+    monkeypatch.setattr("reptile_helpers.run.get_rank_and_world_size", lambda: (4, 5))  # torchrun's, here for the fifth
+    with pytest.raises(ValueError, match="5 processes cannot share 4 tasks; start fewer processes"):
         alone(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -144,10 +148,10 @@ def test_more_processes_than_tasks(tmp_path, monkeypatch):
 def test_the_command(tmp_path, monkeypatch):
     """Two processes and Omniglot's network, by the command that the README shows."""
     folders = str(tmp_path / "1"), str(tmp_path / "2")
-    monkeypatch.setattr("reptile_helpers.train.evaluate", lambda *_: torch.zeros(200))  # not what is looked at here
-    with default_dtype(torch.float64):
-        train(configuration("generated", 5, iterations=2), folders[0])
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    monkeypatch.setattr("reptile_helpers.run.evaluate", lambda *_, **__: torch.zeros(200))  # not what is looked at here
+    with use_default_dtype(torch.float64):
+        train(replace(PAPER_5WAY, data="generated", iterations=2), folders[0])
+    command = [*TORCHRUN, "--nproc-per-node=2"]
     command += "-m reptile_helpers.train --data generated --ways 5 --iterations 2 --device cpu".split()
     command += ["--dtype", "float64", "--test-tasks", "0", "--run-dir", folders[1]]
     for _ in range(2):  # the second time all is done, and the processes end right after an exchange

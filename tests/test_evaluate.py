@@ -13,8 +13,9 @@ from reptile_helpers.evaluate import (
     predict,
     with_ways,
 )
-from reptile_helpers.models import forward_tasks, omniglot_cnn, sine_mlp
-from reptile_helpers.reptile import InnerLoop, Learner, adapt_together, minibatches
+from reptile_helpers.learner import InnerLoop, Learner, minibatches
+from reptile_helpers.models import omniglot_cnn, sine_mlp
+from reptile_helpers.stacked import adapt_together, forward_tasks
 from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
 
 ADAM = InnerLoop("adam", lr=1e-3, steps=3, batch_size=5)
@@ -180,9 +181,9 @@ def test_bad_input_is_named():
     ):
         evaluate(model, Learner.of(model), batch, InnerLoop("sgd", 0.1, 1, 1), seeded(), "inductive")
     for scores in (torch.ones(1), torch.ones(2, 2), torch.ones(0)):
-        with pytest.raises(ValueError, match="an interval needs"):
+        with pytest.raises(ValueError, match=r"it must be \[tasks\] with at least 2 tasks"):
             mean_and_interval(scores)
-    with pytest.raises(ValueError, match="2 of 3 scores are infinite or no number"):
+    with pytest.raises(ValueError, match="2 of 3 scores are NaN or infinite"):
         mean_and_interval(torch.tensor([1.0, float("nan"), float("inf")]))
 
 

@@ -11,15 +11,18 @@ import sys
 import torch
 from reptile_helpers.checkpoint import load_checkpoint
 from reptile_helpers.models import sine_mlp
-from reptile_helpers.reptile import InnerLoop, Learner, meta_train
+from reptile_helpers.learner import InnerLoop, Learner
+from reptile_helpers.reptile import meta_train
 from reptile_helpers.tasks import SineTasks
-from reptile_helpers.train import configuration, train
+from dataclasses import replace
+from reptile_helpers.settings import SINE_EXAMPLE
+from reptile_helpers.train import train
 
 torch.manual_seed(0)
 model = sine_mlp()
 learner = Learner.of(model)
 inner = InnerLoop("adam", lr=0.003, steps=5, batch_size=10)
-config = configuration("sine", optimizer="adam", lr=0.003, iterations=1_000_000)
+settings = replace(SINE_EXAMPLE, optimizer="adam", lr=0.003, iterations=1_000_000)
 
 
 class Noisy(SineTasks):
@@ -86,9 +89,9 @@ def test_meta_train_is_stopped_and_the_next_cell_starts_from_where_it_should(ker
 
 
 def test_train_saves_whole_meta_iterations_and_goes_on_in_the_next_cell(kernel, tmp_path):
-    start = "print('started'); train(config, 'run', checkpoint_seconds=1e9)"
+    start = "print('started'); train(settings, 'run', checkpoint_seconds=1e9)"
     _, error = kernel.cell(start, interrupt_at="started")
-    assert error[0] == "KeyboardInterrupt" and "the same call goes on from there" in error[1]
+    assert error[0] == "KeyboardInterrupt" and "the same command continues from there" in error[1]
     reached = "print(load_checkpoint('run/checkpoint.pt')['iteration'])"
     first = int(kernel.cell(reached)[0])
     _, error = kernel.cell(start, interrupt_at="started")
@@ -108,7 +111,7 @@ def enough(iteration, learner):
 torch.manual_seed(0)
 model = sine_mlp()
 learner = Learner.of(model)
-run(1_000_000, enough, epsilon=config["epsilon"])
+run(1_000_000, enough, epsilon=settings.epsilon)
 """
     printed, error = kernel.cell(compare)
     assert error[0] == "Enough" and all(json.loads(printed)), printed

@@ -5,6 +5,7 @@ Each row ends in an error whose text names what is wrong; none goes through sile
 
 import inspect
 import pkgutil
+from dataclasses import replace
 from importlib import import_module
 
 import ipywidgets
@@ -12,13 +13,37 @@ import pytest
 import torch
 
 import reptile_helpers
-from reptile_helpers import distributed, drawings, evaluate, models, plots, reptile, tasks, train, widgets
+from reptile_helpers import (
+    arguments,
+    distributed,
+    drawings,
+    evaluate,
+    gpu,
+    learner,
+    measure,
+    models,
+    plots,
+    reptile,
+    run,
+    settings,
+    stacked,
+    train,
+    widgets,
+)
 from reptile_helpers.arguments import require_positive, require_whole
 from reptile_helpers.characters import OMNIGLOT, Characters, load_characters, with_rotations
-from reptile_helpers.checkpoint import learner_of, load_checkpoint, load_pretrained, save_checkpoint
+from reptile_helpers.checkpoint import (
+    learner_for_test,
+    learner_of,
+    load_checkpoint,
+    load_pretrained,
+    save_checkpoint,
+    settings_of,
+)
 from reptile_helpers.files import write_atomically
 from reptile_helpers.generated import generate_characters
-from reptile_helpers.reptile import InnerLoop, Learner
+from reptile_helpers.learner import InnerLoop, Learner
+from reptile_helpers.settings import PAPER_5WAY
 from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
 
 INNER = InnerLoop("sgd", lr=0.02, steps=2, batch_size=3)
@@ -43,10 +68,10 @@ IMAGES = FewShotTasks(images(), 3, 2).sample(2, seeded())
 ORDER = torch.zeros(2, 2, 3, dtype=torch.int64)
 
 
-def meta_train(**changes):
-    arguments = {"model": MODEL, "learner": Learner.of(MODEL), "tasks": SineTasks(), "inner": INNER}
-    arguments |= {"meta_iterations": 1, "meta_batch": 1, "generator": seeded()}
-    return reptile.meta_train(**arguments | changes)
+def meta_train(function=reptile.meta_train, **changes):
+    options = {"model": MODEL, "learner": Learner.of(MODEL), "tasks": SineTasks(), "inner": INNER}
+    options |= {"meta_iterations": 1, "meta_batch": 1, "generator": seeded()}
+    return function(**options | changes)
 
 
 def scores(batch, inner=INNER, model=MODEL, **options):
@@ -80,20 +105,19 @@ ROWS = [
     (FewShotTasks, lambda: FewShotTasks(images()[0], 5, 1), "must be a uint8 tensor"),
     (FewShotTasks, lambda: FewShotTasks(images(), -5, 1), "ways is -5"),
     (FewShotTasks, lambda: FewShotTasks(images(), 5, 1).sample(-1, seeded()), "tasks is -1"),
-    (tasks.at_least_one, lambda: tasks.at_least_one(shots=True), "shots is True"),
-    (tasks.positive, lambda: tasks.positive(lr=NAN), "lr is nan"),
-    (tasks.positive, lambda: tasks.positive(lr="1"), "lr is '1'"),
+    (arguments.require_whole, lambda: arguments.require_whole(shots=True), "shots is True"),
+    (arguments.require_positive, lambda: arguments.require_positive(lr=NAN), "lr is nan"),
+    (arguments.require_positive, lambda: arguments.require_positive(lr="1"), "lr is '1'"),
     # models
     (models.omniglot_cnn, lambda: models.omniglot_cnn(0), "ways is 0"),
     (models.omniglot_cnn, lambda: models.omniglot_cnn(5)(torch.rand(2, 28, 28, 1)), "channels"),
     (models.article_cnn, lambda: models.article_cnn(2.5), "ways is 2.5"),
-    (
-        models.forward_tasks,
-        lambda: models.forward_tasks(MODEL, THETA, WAVES.support_x[:1]),
-        "must match the existing size",
-    ),
-    (models.forward_tasks, lambda: models.forward_tasks(MODEL, PHI, WAVES.support_x), "Dimension out of range"),
-    (models.forward_tasks, lambda: models.forward_tasks(torch.nn.Sequential(torch.nn.GELU()), {}, IMAGES[0]), "GELU"),
+    # stacked
+    (stacked.forward_tasks, lambda: stacked.forward_tasks(MODEL, THETA, WAVES.support_x[:1]), "must match"),
+    (stacked.forward_tasks, lambda: stacked.forward_tasks(MODEL, PHI, WAVES.support_x), "Dimension out of range"),
+    (stacked.forward_tasks, lambda: stacked.forward_tasks(torch.nn.GELU(), {}, IMAGES[0], 1), "stacked: .*GELU"),
+    (stacked.forward_tasks, lambda: stacked.forward_tasks(MODEL, {"w": THETA["0.bias"]}, WAVES.support_x), "no parameter"),
+    (stacked.find_obstacle, lambda: stacked.find_obstacle(MODEL, THETA, None), "dim"),
     # reptile
     (InnerLoop, lambda: InnerLoop("Adam", 0.1, 1, 1), "optimizer is 'Adam'"),
     (InnerLoop, lambda: InnerLoop("sgd", "0.1", 1, 1), "lr is '0.1'"),
@@ -101,29 +125,29 @@ ROWS = [
     (InnerLoop, lambda: InnerLoop("sgd", 0.1, 0, 1), "steps is 0"),
     (InnerLoop, lambda: InnerLoop("sgd", 0.1, 1, None), "batch_size is None"),
     (Learner, lambda: Learner.of(None), "named_parameters"),
-    (reptile.task_loss, lambda: reptile.task_loss(torch.ones(3, 1), torch.ones(3)), r"outputs are \[3, 1\]"),
-    (reptile.task_loss, lambda: reptile.task_loss(torch.ones(3, 2), torch.full((3,), 2)), "out of bounds"),
-    (reptile.minibatches, lambda: reptile.minibatches(1, 0, INNER, seeded()), "examples is 0"),
-    (reptile.minibatches, lambda: reptile.minibatches(0, 1, INNER, seeded()), "tasks is 0"),
+    (learner.task_loss, lambda: learner.task_loss(torch.ones(3, 1), torch.ones(3)), r"outputs are \[3, 1\]"),
+    (learner.task_loss, lambda: learner.task_loss(torch.ones(3, 2), torch.full((3,), 2)), "out of bounds"),
+    (learner.minibatches, lambda: learner.minibatches(1, 0, INNER, seeded()), "examples is 0"),
+    (learner.minibatches, lambda: learner.minibatches(0, 1, INNER, seeded()), "tasks is 0"),
     (reptile.adapt_one_by_one, lambda: adapt(reptile.adapt_one_by_one, y=WAVES.support_y[:1]), "shorter"),
-    (reptile.adapt_together, lambda: adapt(reptile.adapt_together, y=WAVES.support_y[:1]), "x has 2 tasks, y 1"),
-    (reptile.adapt_together, lambda: adapt(reptile.adapt_together, batches=ORDER[:1]), "batches 1"),
-    (reptile.adapt_compiled, lambda: adapt(reptile.adapt_compiled, batches=ORDER[:1]), "batches 1"),
-    (reptile.adapt_together, lambda: adapt(reptile.adapt_together, batches=ORDER + 10), "out of bounds"),
+    (stacked.adapt_together, lambda: adapt(stacked.adapt_together, y=WAVES.support_y[:1]), "x has 2 tasks, y 1"),
+    (stacked.adapt_together, lambda: adapt(stacked.adapt_together, batches=ORDER[:1]), "batches 1"),
+    (gpu.make_compiled_adapt, lambda: adapt(gpu.make_compiled_adapt(), batches=ORDER[:1]), "batches 1"),
+    (gpu.meta_train_on_gpu, lambda: meta_train(gpu.meta_train_on_gpu), "the generator is on cpu; it must be on a GPU"),
+    (reptile.adapt, lambda: reptile.adapt(MODEL, Learner.of(MODEL), *WAVES[:2], None, INNER), "NoneType"),
+    (stacked.adapt_together, lambda: adapt(stacked.adapt_together, batches=ORDER + 10), "out of bounds"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, PHI, 0.5), "it must be .tasks"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, {n: p[:0] for n, p in THETA.items()}, 1), "it must be .tasks"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, THETA, NAN), "epsilon is nan"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, THETA, -1), "epsilon is -1"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, {}, 1), "0.weight"),
     (reptile.outer_gradient, lambda: reptile.outer_gradient(PHI, PHI), "it must be .tasks"),
-    (reptile.diverged, lambda: reptile.diverged(PHI, {}), "0.weight"),
-    (reptile.check_shapes, lambda: reptile.check_shapes({"w": torch.ones(2)}, {"w": torch.ones(3, 1)}), "w"),
+    (learner.has_diverged, lambda: learner.has_diverged(PHI, {}), "0.weight"),
     (reptile.meta_train, lambda: meta_train(meta_iterations=0), "meta_iterations is 0"),
     (reptile.meta_train, lambda: meta_train(meta_batch=-1), "meta_batch is -1"),
-    (reptile.meta_train, lambda: meta_train(epsilon=2), "epsilon is 2; .* at most 1"),
+    (reptile.meta_train, lambda: meta_train(epsilon=2), "epsilon is 2, .* at most 1"),
     (reptile.meta_train, lambda: meta_train(epsilon="1"), "epsilon is '1'"),
-    (reptile.meta_train, lambda: meta_train(start=2), "start is 2; it must be 0 to 1"),
-    (reptile.meta_train, lambda: meta_train(cuda_graph=True), "cuda_graph needs a generator on a GPU"),
+    (reptile.meta_train, lambda: meta_train(start=2), "start is 2; they must be at most 1 and 1"),
     (reptile.meta_train, lambda: meta_train(learner=MODEL), "weights"),
     (reptile.meta_train, lambda: meta_train(tasks=[1]), "sample"),
     # evaluate
@@ -136,10 +160,10 @@ ROWS = [
     (evaluate.adaptation_path, lambda: path(examples=0), "examples is 0"),
     (evaluate.with_ways, lambda: evaluate.with_ways(Learner.of(models.omniglot_cnn(5)), 6), "ways is 6"),
     (evaluate.with_ways, lambda: evaluate.with_ways(Learner.of(models.omniglot_cnn(5)), -2), "ways is -2"),
-    (evaluate.nearest_neighbour, lambda: evaluate.nearest_neighbour(WAVES), "needs class labels"),
-    (evaluate.accuracy, lambda: evaluate.accuracy(torch.ones(2, 1), torch.ones(2, 5)), "must be one shape"),
-    (evaluate.accuracy, lambda: evaluate.accuracy(torch.ones(2, 0), torch.ones(2, 0)), "must be one shape"),
-    (evaluate.squared_error, lambda: evaluate.squared_error(torch.ones(2, 5), torch.ones(2, 5, 1)), "one shape"),
+    (evaluate.nearest_neighbour, lambda: evaluate.nearest_neighbour(WAVES), "it must be class labels"),
+    (evaluate.accuracy, lambda: evaluate.accuracy(torch.ones(2, 1), torch.ones(2, 5)), "must have the same shape"),
+    (evaluate.accuracy, lambda: evaluate.accuracy(torch.ones(2, 0), torch.ones(2, 0)), "must have the same shape"),
+    (evaluate.squared_error, lambda: evaluate.squared_error(torch.ones(2, 5), torch.ones(2, 5, 1)), "the same shape"),
     (evaluate.mean_and_interval, lambda: evaluate.mean_and_interval(torch.ones(0)), "at least 2 tasks"),
     (evaluate.mean_and_interval, lambda: evaluate.mean_and_interval(torch.ones(3, 2)), "at least 2 tasks"),
     (evaluate.mean_and_interval, lambda: evaluate.mean_and_interval(torch.tensor([1, NAN])), "1 of 2 scores"),
@@ -176,12 +200,15 @@ ROWS = [
     (load_pretrained, lambda: load_pretrained("../omniglot_5way"), "it must be one of omniglot_5way"),
     (learner_of, lambda: learner_of({}), "phi"),
     # train, distributed
-    (train.configuration, lambda: train.configuration("omniglot", 7), "ways is 7"),
-    (train.configuration, lambda: train.configuration("sine", seed=-1), "seed is -1"),
-    (train.configuration, lambda: train.configuration("sine", lr=0), "lr is 0"),
-    (train.configuration, lambda: train.configuration("sine", speed=1), "speed is no setting"),
-    (train.train, lambda: train.train({}, "nowhere"), "meta_batch"),
-    (train.test, lambda: train.test({"configuration": train.configuration("sine")}, 0), "tasks is 0"),
+    (settings.RunSettings, lambda: settings.RunSettings(), "missing"),
+    (settings.RunSettings, lambda: replace(PAPER_5WAY, ways=1), "ways is 1"),
+    (settings_of, lambda: settings_of({"configuration": {"lr": 1}}), "another version"),
+    (learner_for_test, lambda: learner_for_test({}), "configuration"),
+    (run.train, lambda: run.train({}, "nowhere"), "meta_batch"),
+    (run.open_run, lambda: run.open_run({}, "nowhere"), "data"),
+    (measure.measure, lambda: measure.measure({"configuration": PAPER_5WAY.to_dict()}, 1), "tasks is 1"),
+    (train.usable_device, lambda: train.usable_device("meta"), "PyTorch cannot use 'meta' here"),
+    (train.describe_machine, lambda: train.describe_machine("gpu"), "gpu"),
     (distributed.adapt_shared, lambda: adapt(distributed.adapt_shared), "process group"),
     # plots, widgets
     (plots.render, lambda: plots.render(None, "alt", "caption"), "canvas"),
@@ -202,11 +229,18 @@ ROWS = [
 ]
 # What takes no input, or takes it from the functions above.
 WITHOUT = {
-    "sine_mlp", "glorot", "begin", "stack", "check_same_shape", "neighbours", "shapes", "TaskBatch",
-    "find_characters", "test_tasks", "learner_for_test", "inner_loops", "stop_requests", "default_dtype",
-    "usable_device", "main", "machine", "processes", "rank_and_ranks", "from_the_first", "recorded", "show",
-    "Picture", "Prediction", "show_errors", "use_style", "freeze_layout", "compiled",
-    "loss_of_tasks", "convolve_as_products", "tf32_products",
+    "sine_mlp", "TaskBatch",  # models, tasks
+    "start_inner_loop", "finish_inner_loop", "loss_of_tasks",  # learner, stacked
+    "convolve_as_products", "compile_or_keep", "record", "use_tf32",  # gpu
+    "describe_shapes",  # checkpoint
+    "find_characters", "make_training_tasks", "sample_test_tasks",  # measure
+    "RefusedRun", "Stopped", "collect_stop_requests", "lock_folder", "Run",  # interrupts, run
+    "make_parser", "parse", "main", "finish", "print_table", "print_progress", "use_default_dtype",  # train
+    "join_processes", "get_rank_and_world_size", "broadcast_from_first",  # distributed
+    "neighbours",  # drawings
+    "generated_characters",  # characters
+    "show", "use_style", "freeze_layout",  # plots
+    "Picture", "Prediction", "show_errors",  # widgets
 }  # fmt: skip
 
 

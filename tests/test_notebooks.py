@@ -16,8 +16,10 @@ from nbconvert.exporters import ScriptExporter
 
 from reptile_helpers import evaluate, models
 from reptile_helpers.checkpoint import PRETRAINED, load_pretrained
+from reptile_helpers.learner import InnerLoop, Learner, minibatches
 from reptile_helpers.models import omniglot_cnn, sine_mlp
-from reptile_helpers.reptile import InnerLoop, Learner, adapt_one_by_one, adapt_together, meta_train, minibatches
+from reptile_helpers.reptile import adapt_one_by_one, meta_train
+from reptile_helpers.stacked import adapt_together
 from reptile_helpers.tasks import FewShotTasks, SineTasks
 
 ROOT = Path(__file__).resolve().parents[1]

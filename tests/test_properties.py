@@ -18,19 +18,15 @@ from reptile_helpers.checkpoint import load_checkpoint, save_checkpoint
 from reptile_helpers.drawings import prepare, strokes_of
 from reptile_helpers.evaluate import MODES, evaluate, evaluate_modes, mean_and_interval, with_ways
 from reptile_helpers.generated import generate_characters
-from reptile_helpers.models import forward_tasks, omniglot_cnn, sine_mlp
-from reptile_helpers.reptile import (
-    InnerLoop,
-    Learner,
-    adapt_one_by_one,
-    adapt_together,
-    meta_train,
-    minibatches,
-    outer_gradient,
-    outer_step,
-)  # fmt: skip
+from reptile_helpers.learner import InnerLoop, Learner, minibatches
+from reptile_helpers.models import omniglot_cnn, sine_mlp
+from reptile_helpers.reptile import adapt_one_by_one, meta_train, outer_gradient, outer_step
+from reptile_helpers.stacked import (
+    adapt_together,  # fmt: skip
+    forward_tasks,
+)
 from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
-from reptile_helpers.train import default_dtype
+from reptile_helpers.train import use_default_dtype
 
 
 def cases(count):
@@ -96,7 +92,7 @@ def test_tasks_never_leak_and_labels_are_balanced(
     tasks, ways, shots, queries, more_classes, more_drawings, seed, dtype
 ):
     images = numbered_images(ways + more_classes, shots + queries + more_drawings)
-    with default_dtype(dtype):
+    with use_default_dtype(dtype):
         batch = FewShotTasks(images, ways, shots, queries).sample(tasks, seeded(seed))
         again = FewShotTasks(images, ways, shots, queries).sample(tasks, seeded(seed))
     assert all(torch.equal(a, b) for a, b in zip(batch, again, strict=True))
@@ -115,7 +111,7 @@ def test_tasks_never_leak_and_labels_are_balanced(
 @given(some, st.integers(1, 20), st.integers(3, 60), seeds, dtypes)
 def test_waves_are_waves(tasks, shots, queries, seed, dtype):
     """Support and query set lie on one a · sin(x + b), with a and b in the paper's range and x in [−5, 5]."""
-    with default_dtype(dtype):
+    with use_default_dtype(dtype):
         batch = SineTasks(shots, queries).sample(tasks, seeded(seed))
     assert batch.query_y.dtype == dtype and batch.support_x.abs().max() <= 5
     assert torch.allclose(batch.query_x, torch.linspace(-5, 5, queries, dtype=dtype)[:, None], atol=1e-5)
@@ -148,7 +144,7 @@ def test_minibatches_pass_over_all_examples_in_turn(tasks, examples, steps, batc
 @cases(150)
 @given(inner_loops, some, st.integers(1, 12), seeds)
 def test_all_tasks_at_once_are_the_tasks_one_by_one(inner, tasks, shots, seed):
-    with default_dtype(torch.float64):
+    with use_default_dtype(torch.float64):
         torch.manual_seed(seed)
         model = sine_mlp()
         learner = random_learner(model, seed)
@@ -167,7 +163,7 @@ def test_all_tasks_at_once_are_the_tasks_one_by_one(inner, tasks, shots, seed):
 def test_an_inner_loop_can_be_cut_anywhere(inner, more, seed):
     """First some steps, then `more` from where they ended, moments and step count included: as if in one go."""
     inner = replace(inner, carry_moments=True)
-    with default_dtype(torch.float64):
+    with use_default_dtype(torch.float64):
         torch.manual_seed(seed)
         model = sine_mlp()
         x, y, _, _ = SineTasks().sample(1, seeded(seed))
@@ -280,7 +276,7 @@ def test_a_score_does_not_depend_on_the_tasks_after_it(inner, tasks, kept, shots
 @given(st.integers(1, 10), st.integers(2, 4), st.integers(1, 3), st.integers(1, 3), seeds, dtypes)
 def test_accuracies_are_shares_of_the_queries_in_every_mode(tasks, ways, shots, queries, seed, dtype):
     """And where the labels of the queries are rotated, no query is right both times."""
-    with default_dtype(dtype):
+    with use_default_dtype(dtype):
         torch.manual_seed(seed)
         model = omniglot_cnn(ways)
         images = torch.randint(256, (5, 6, 28, 28), generator=seeded(seed), dtype=torch.uint8)

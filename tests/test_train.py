@@ -8,47 +8,81 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from reptile_helpers import reptile
-from reptile_helpers import train as module
-from reptile_helpers.checkpoint import learner_of, load_checkpoint, load_pretrained, save_checkpoint
+from reptile_helpers import measure, run, stacked
+from reptile_helpers.checkpoint import (
+    learner_for_test,
+    learner_of,
+    load_checkpoint,
+    load_pretrained,
+    save_checkpoint,
+    settings_of,
+)
+from reptile_helpers.evaluate import MODES
+from reptile_helpers.learner import InnerLoop, Learner
 from reptile_helpers.models import omniglot_cnn
-from reptile_helpers.reptile import Learner, adapt_together
-from reptile_helpers.train import configuration, main, train
+from reptile_helpers.settings import PAPER_5WAY, PAPER_20WAY, SINE_EXAMPLE, RunSettings
+from reptile_helpers.stacked import adapt_together
+from reptile_helpers.train import main, train
+
+
+def sine(**changes):
+    return replace(SINE_EXAMPLE, **changes)
 
 
 def test_the_papers_recipe():
-    five, twenty = configuration("omniglot", 5), configuration("omniglot", 20)
-    assert (five["iterations"], twenty["iterations"]) == (100_000, 200_000)
-    assert (five["lr"], five["inner_batch"], five["inner_steps"], five["test_batch"]) == (1e-3, 10, 5, 5)
-    assert (twenty["lr"], twenty["inner_batch"], twenty["inner_steps"], twenty["test_batch"]) == (5e-4, 20, 10, 10)
+    five, twenty = PAPER_5WAY, PAPER_20WAY
+    assert (five.iterations, twenty.iterations) == (100_000, 200_000)
+    assert (five.lr, five.inner_batch, five.inner_steps, five.test_batch) == (1e-3, 10, 5, 5)
+    assert (twenty.lr, twenty.inner_batch, twenty.inner_steps, twenty.test_batch) == (5e-4, 20, 10, 10)
     for recipe in (five, twenty):
-        assert (recipe["shots"], recipe["meta_batch"], recipe["epsilon"], recipe["test_steps"]) == (10, 5, 1.0, 50)
+        assert (recipe.shots, recipe.meta_batch, recipe.epsilon, recipe.test_steps) == (10, 5, 1.0, 50)
+        assert recipe.inner == InnerLoop("adam", recipe.lr, recipe.inner_steps, recipe.inner_batch)
+        assert recipe.test_inner == InnerLoop("adam", recipe.lr, 50, recipe.test_batch)
+    assert SINE_EXAMPLE.shots == 50 and SINE_EXAMPLE.inner == InnerLoop("sgd", 0.02, 5, 10)
 
 
 @pytest.mark.parametrize(
-    "arguments, changes, message",
+    "recipe, changes, message",
     [
-        (("mnist",), {}, "data is 'mnist'; it must be omniglot, generated or sine"),
-        (("omniglot",), {}, "ways is None for omniglot; it must be 5 or 20"),
-        (("omniglot", 7), {}, "ways is 7 for omniglot"),
-        (("sine", 5), {}, "ways is 5 for sine; .* nothing for sine waves"),
-        (("sine",), {"learning_rate": 1}, "learning_rate is no setting; there are optimizer, lr"),
-        (("sine", None, -1), {}, "seed is -1; it must be a whole number of at least 0"),
-        (("sine",), {"lr": "0.1"}, "lr is '0.1'; it must be a positive number"),
-        (("sine",), {"test_steps": 0}, "steps is 0"),
-        (("sine",), {"shots": 0}, "shots is 0"),
-        (("sine",), {"meta_batch": 2.5}, "meta_batch is 2.5"),
-        (("sine",), {"epsilon": float("nan")}, "epsilon is nan"),
+        (SINE_EXAMPLE, {"data": "mnist"}, "data is 'mnist'; it must be one of 'omniglot', 'generated', 'sine'"),
+        (PAPER_5WAY, {"ways": None}, "ways is None; it must be a whole number of at least 2"),
+        (PAPER_5WAY, {"ways": 1}, "ways is 1"),
+        (SINE_EXAMPLE, {"ways": 5}, "ways is 5; it must be None for sine waves"),
+        (SINE_EXAMPLE, {"seed": -1}, "seed is -1; it must be a whole number of at least 0"),
+        (SINE_EXAMPLE, {"lr": "0.1"}, "lr is '0.1'; it must be a positive number"),
+        (SINE_EXAMPLE, {"test_steps": 0}, "test_steps is 0"),
+        (SINE_EXAMPLE, {"shots": 0}, "shots is 0"),
+        (SINE_EXAMPLE, {"meta_batch": 2.5}, "meta_batch is 2.5"),
+        (SINE_EXAMPLE, {"epsilon": float("nan")}, "epsilon is nan"),
+        (SINE_EXAMPLE, {"epsilon": 1.5}, "epsilon is 1.5; it must be a positive number of at most 1"),
+        (SINE_EXAMPLE, {"optimizer": "adamw"}, "optimizer is 'adamw'"),
     ],
 )
-def test_a_wrong_configuration_is_named(arguments, changes, message):
+def test_wrong_settings_are_named(recipe, changes, message):
     with pytest.raises(ValueError, match=message):
-        configuration(*arguments, **changes)
+        replace(recipe, **changes)
+
+
+def test_settings_survive_a_checkpoint_and_numpy():
+    assert RunSettings.from_dict(PAPER_5WAY.to_dict()) == PAPER_5WAY
+    for name in ("omniglot_5way", "omniglot_20way"):  # made before there was a RunSettings
+        assert settings_of(load_pretrained(name)) == (PAPER_5WAY if "_5" in name else PAPER_20WAY)
+    from_numpy = replace(PAPER_5WAY, seed=np.int64(3), lr=np.float32(0.5)).to_dict()
+    assert (type(from_numpy["seed"]), type(from_numpy["lr"])) == (int, float)
+    with pytest.raises(ValueError, match=r"another version of reptile_helpers \(unknown: speed; missing: lr\)"):
+        RunSettings.from_dict({name: v for name, v in PAPER_5WAY.to_dict().items() if name != "lr"} | {"speed": 1})
+
+
+def visible(folder):
+    """The files in a run's folder, without its hidden lock."""
+    return [name for name in os.listdir(folder) if name != ".lock"]
 
 
 def same(a, b):
@@ -88,13 +122,13 @@ def test_killed_at_random_moments_and_started_again(tmp_path):
     undisturbed, killed = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("undisturbed", "killed"))
     assert killed["iteration"] == 600 and killed["curve"] == undisturbed["curve"] and len(killed["curve"]) == 6
     assert same(undisturbed, killed)
-    assert os.listdir(path.parent) == ["checkpoint.pt"]
+    assert visible(path.parent) == ["checkpoint.pt"]
 
 
 def test_stopped_by_ctrl_c_and_started_again(tmp_path, monkeypatch):
     """SIGINT in the middle of a meta-iteration: it is finished and saved, and the rest is as if nothing had been."""
-    config = configuration("sine", optimizer="adam", lr=0.003, iterations=60)  # so that there are moments to keep
-    undisturbed = train(config, tmp_path / "undisturbed")
+    settings = sine(optimizer="adam", lr=0.003, iterations=60)  # so that there are moments to keep
+    undisturbed = train(settings, tmp_path / "undisturbed")
 
     def interrupted(*arguments):
         interrupted.calls += 1
@@ -103,44 +137,46 @@ def test_stopped_by_ctrl_c_and_started_again(tmp_path, monkeypatch):
         return sample(*arguments)
 
     interrupted.calls = 0
-    sample = module.SineTasks.sample
-    monkeypatch.setattr(module.SineTasks, "sample", interrupted)
+    sample = measure.SineTasks.sample
+    monkeypatch.setattr(measure.SineTasks, "sample", interrupted)
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="stopped after 19 meta-iterations; the same call goes on from there"):
-        train(config, tmp_path / "stopped", checkpoint_seconds=1e9)
+    with pytest.raises(KeyboardInterrupt, match="stopped after 19 meta-iterations; the same command continues"):
+        train(settings, tmp_path / "stopped", checkpoint_seconds=1e9)
     assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C must work again as before"
     assert load_checkpoint(tmp_path / "stopped" / "checkpoint.pt")["iteration"] == 19
-    assert same(train(config, tmp_path / "stopped"), undisturbed)
+    assert same(train(settings, tmp_path / "stopped"), undisturbed)
 
 
 def test_numbers_that_go_wrong_stop_the_run_and_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
     """Bad data in the twelfth meta-iteration: the checkpoint is that of the eleventh, and a run goes on from there."""
-    config = configuration("sine", optimizer="adam", lr=0.003, iterations=30)
-    undisturbed = train(config, tmp_path / "undisturbed")
-    sample, calls = module.SineTasks.sample, []
+    settings = sine(optimizer="adam", lr=0.003, iterations=30)
+    undisturbed = train(settings, tmp_path / "undisturbed")
+    sample, calls = measure.SineTasks.sample, []
 
     def bad(*arguments):
         batch = sample(*arguments)
         calls.append(1)
         return batch._replace(support_y=batch.support_y * torch.inf) if len(calls) == 13 else batch
 
-    monkeypatch.setattr(module.SineTasks, "sample", bad)  # the first call is for the watched tasks
+    monkeypatch.setattr(measure.SineTasks, "sample", bad)  # the first call is for the watched tasks
     path = tmp_path / "stopped" / "checkpoint.pt"
     with pytest.raises(
         FloatingPointError, match=rf"meta-iteration 12: an inner .* than 0.003.* before that is in {path}"
     ):
-        train(config, path.parent, checkpoint_seconds=1e9)
+        train(settings, path.parent, checkpoint_seconds=1e9)
     assert load_checkpoint(path)["iteration"] == 11
     monkeypatch.undo()
-    assert same(train(config, path.parent), undisturbed)
+    assert same(train(settings, path.parent), undisturbed)
 
 
-def test_the_command_says_what_to_change(tmp_path):
+def test_the_command_says_what_to_change_and_the_folder_stays_free(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*COMMAND, "--lr", "30", "--run-dir", str(tmp_path)])
-    assert str(stopped.value).startswith("meta-iteration 1: an inner loop diverged.")
-    assert "Take a smaller inner learning rate than 30" in str(stopped.value)
-    assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == 0
+    said = capsys.readouterr().err
+    assert stopped.value.code == 1 and "meta-iteration 1: an inner loop diverged." in said
+    assert "Use a smaller inner learning rate than 30" in said and not visible(tmp_path)
+    main([*COMMAND, "--iterations", "5", "--run-dir", str(tmp_path)])
+    assert visible(tmp_path) == ["checkpoint.pt"]
 
 
 def test_float64(tmp_path):
@@ -150,7 +186,7 @@ def test_float64(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["meta-training"]["dtype"] == "float64"
     assert torch.get_default_dtype() == torch.float32
     with pytest.raises(ValueError, match="holds weights of another network or dtype"):
-        train(configuration("sine", iterations=5), tmp_path)
+        train(sine(iterations=5), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -170,16 +206,16 @@ def test_wrong_arguments_are_named_before_anything_is_done(change, message, tmp_
 
 
 def test_another_run_is_not_overwritten(tmp_path):
-    train(configuration("sine", iterations=5), tmp_path)
+    train(sine(iterations=5), tmp_path)
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with pytest.raises(ValueError, match=r"belongs to another run: epsilon 0.1 \(now 0.5\), iterations 5 \(now 6\)"):
-        train(configuration("sine", iterations=6, epsilon=0.5), tmp_path)
+        train(sine(iterations=6, epsilon=0.5), tmp_path)
     with pytest.raises(SystemExit):
         main(["--data", "sine", "--iterations", "5", "--seed", "1", "--run-dir", str(tmp_path)])
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     (tmp_path / "checkpoint.pt").write_bytes(before[:-100])
     with pytest.raises(ValueError, match="is damaged"):
-        train(configuration("sine", iterations=5), tmp_path)
+        train(sine(iterations=5), tmp_path)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before[:-100]
 
 
@@ -188,16 +224,16 @@ def test_a_finished_run_is_tested_and_not_trained_again(tmp_path, capsys):
     main(command)
     first = (tmp_path / "checkpoint.pt").read_bytes()
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["configuration"] == configuration("sine", iterations=30)
-    assert set(results["test"]["results"]["10-shot"]) == set(module.evaluate_modes.__defaults__[0])
+    assert results["configuration"] == sine(iterations=30).to_dict()
+    assert set(results["test"]["results"]["10-shot"]) == set(MODES)
     main(command)
     assert (tmp_path / "checkpoint.pt").read_bytes() == first
     assert json.loads((tmp_path / "results.json").read_text())["test"] == results["test"]
 
 
 def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path, monkeypatch):
-    config, attempts = configuration("sine", iterations=30), []
-    undisturbed = train(config, tmp_path / "undisturbed")
+    settings, attempts = sine(iterations=30), []
+    undisturbed = train(settings, tmp_path / "undisturbed")
 
     def save(path, state):
         attempts.append(state["iteration"])
@@ -205,43 +241,43 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         save_checkpoint(path, state)
 
-    monkeypatch.setattr(module, "save_checkpoint", save)
+    monkeypatch.setattr(run, "save_checkpoint", save)
     full = range(10, 20)
     with pytest.warns(UserWarning, match="No space left on device.*Training goes on; the next attempt is in 0 s"):
-        assert same(train(config, tmp_path / "full", checkpoint_seconds=0), undisturbed)
+        assert same(train(settings, tmp_path / "full", checkpoint_seconds=0), undisturbed)
     assert attempts == list(range(1, 31))
     full = range(10, 31)
     with pytest.warns(UserWarning), pytest.raises(OSError, match="No space left on device"):
-        train(config, tmp_path / "full to the end", checkpoint_seconds=0)
+        train(settings, tmp_path / "full to the end", checkpoint_seconds=0)
     assert load_checkpoint(tmp_path / "full to the end" / "checkpoint.pt")["iteration"] == 9
     full = ()
-    assert same(train(config, tmp_path / "full to the end"), undisturbed)
+    assert same(train(settings, tmp_path / "full to the end"), undisturbed)
 
 
 def test_a_checkpoint_of_another_network_in_its_place(tmp_path):
-    config = configuration("sine", iterations=5)
-    state, other = train(config, tmp_path), Learner.of(omniglot_cnn(5))
+    settings = sine(iterations=5)
+    state, other = train(settings, tmp_path), Learner.of(omniglot_cnn(5))
     save_checkpoint(tmp_path / "checkpoint.pt", state | {"phi": other.weights, "second_moment": other.second_moment})
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with pytest.raises(ValueError, match="holds weights of another network or dtype"):
-        train(config, tmp_path)
+        train(settings, tmp_path)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
 def test_a_checkpoint_of_another_kind_of_device_in_its_place(tmp_path):
-    config = configuration("sine", iterations=5)
-    save_checkpoint(tmp_path / "checkpoint.pt", train(config, tmp_path) | {"generator": torch.zeros(16).byte()})
+    settings = sine(iterations=5)
+    save_checkpoint(tmp_path / "checkpoint.pt", train(settings, tmp_path) | {"generator": torch.zeros(16).byte()})
     with pytest.raises(ValueError, match="is of a run on another kind of device than cpu; it can only go on there"):
-        train(config, tmp_path)
+        train(settings, tmp_path)
 
 
 def test_the_test_takes_the_steps_of_losses_that_are_added_up(monkeypatch):
     """As in the authors' code: there, moments are of sums over ten images, and the test's gradients sums over 5."""
     state = load_pretrained("omniglot_5way")
-    _, inner = module.inner_loops(state["configuration"])
+    inner = settings_of(state).test_inner
     x = torch.rand(2, 5, 1, 28, 28, generator=torch.Generator().manual_seed(0)).double()
     y, batches = torch.arange(5).repeat(2, 1), torch.arange(5).expand(2, 50, 5)
-    ours = module.learner_for_test(state)
+    ours = learner_for_test(state)
     theirs = learner_of(state)
     theirs.second_moment = {name: 10**2 * v for name, v in theirs.second_moment.items()}
     for learner in (ours, theirs):
@@ -250,7 +286,7 @@ def test_the_test_takes_the_steps_of_losses_that_are_added_up(monkeypatch):
         )
     model = omniglot_cnn(5).double()
     expected = adapt_together(model, ours, x, y, batches, inner).weights
-    monkeypatch.setattr(reptile, "task_loss", lambda output, y: 5 * F.cross_entropy(output, y))
+    monkeypatch.setattr(stacked, "task_loss", lambda output, y: 5 * F.cross_entropy(output, y))
     weights = adapt_together(model, theirs, x, y, batches, inner).weights
     name = list(weights)[-2]  # the last layer
     moved = (expected[name] - ours.weights[name]).abs().max()
@@ -270,32 +306,35 @@ def test_a_slow_disk_leaves_time_to_train(tmp_path, monkeypatch):
         saved.append(state["iteration"])
         save_checkpoint(path, state)
 
-    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(module, "adapt_together", adapt)
-    monkeypatch.setattr(module, "save_checkpoint", save)
-    train(configuration("sine", iterations=20), tmp_path, checkpoint_seconds=5)
+    monkeypatch.setattr(run.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(run, "adapt_together", adapt)
+    monkeypatch.setattr(run, "save_checkpoint", save)
+    train(sine(iterations=20), tmp_path, checkpoint_seconds=5)
     assert saved == [5, 10, 15, 20]
 
 
 def test_a_folder_with_spaces_and_other_letters(tmp_path):
-    config, folder = configuration("sine", iterations=5), tmp_path / "Läufe von heute 実験 ✍"
-    state = train(config, folder)
-    assert same(train(config, folder), state) and os.listdir(folder) == ["checkpoint.pt"]
+    settings, folder = sine(iterations=5), tmp_path / "Läufe von heute 実験 ✍"
+    state = train(settings, folder)
+    assert same(train(settings, folder), state) and visible(folder) == ["checkpoint.pt"]
 
 
 def test_omniglot_that_is_not_there_is_not_replaced(tmp_path, monkeypatch):
-    generated = module.find_characters(configuration("generated", 5))
-    assert generated.generated
-    monkeypatch.setattr(module, "load_characters", lambda: generated)
-    with pytest.raises(FileNotFoundError, match="Omniglot is neither here nor can it be downloaded"):
-        train(configuration("omniglot", 5), tmp_path)
-    assert not os.listdir(tmp_path)
+    def load_nothing(allow_generated):
+        assert not allow_generated
+        raise FileNotFoundError("there is no Omniglot")
+
+    monkeypatch.setattr(measure, "load_characters", load_nothing)
+    with pytest.raises(FileNotFoundError, match="there is no Omniglot"):
+        train(PAPER_5WAY, tmp_path)
+    assert not visible(tmp_path)
 
 
 def test_characters(tmp_path):
-    state = train(configuration("generated", 5, iterations=2, meta_batch=1, inner_steps=2, inner_batch=5), tmp_path)
+    settings = replace(PAPER_5WAY, data="generated", iterations=2, meta_batch=1, inner_steps=2, inner_batch=5)
+    state = train(settings, tmp_path)
     assert state["adam_steps"] == 4 and [point[0] for point in state["curve"]] == [2]
     assert len(state["train_classes"]) == 1200 and len(state["test_classes"]) == 423
-    results = module.test(state | {"configuration": state["configuration"] | {"test_steps": 2}}, 10)
+    results = measure.measure(state | {"configuration": replace(settings, test_steps=2).to_dict()}, 10)
     assert set(results) == {"1-shot", "5-shot"}
     assert all(0 <= mean <= 1 for modes in results.values() for mean, _ in modes.values())

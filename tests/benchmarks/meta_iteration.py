@@ -19,20 +19,12 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
+from reptile_helpers.gpu import compile_or_keep, make_compiled_adapt, record, use_tf32
+from reptile_helpers.learner import InnerLoop, Learner, minibatches
 from reptile_helpers.models import omniglot_cnn
-from reptile_helpers.reptile import (
-    InnerLoop,
-    Learner,
-    adapt_compiled,
-    adapt_one_by_one,
-    adapt_together,
-    compiled,
-    minibatches,
-    outer_step,
-    recorded,
-)  # fmt: skip
+from reptile_helpers.reptile import adapt_one_by_one, outer_step
+from reptile_helpers.stacked import adapt_together
 from reptile_helpers.tasks import FewShotTasks
-from reptile_helpers.train import tf32_products
 
 TASKS, GFLOP = 5, 4.0
 INNER = InnerLoop("adam", lr=1e-3, steps=5, batch_size=10)
@@ -112,10 +104,10 @@ def main():
             outer_step(learner.weights, adapted.weights, 1.0)
 
         as_written = partial(meta_iteration, adapt_together, outer_step)
-        fused = tf32_products()(partial(meta_iteration, adapt_compiled, compiled(outer_step)))
-        programs["sampling, as a CUDA graph"] = recorded(sampling, generator)
-        programs["all of it, as a CUDA graph"] = recorded(as_written, generator)
-        programs["and compiled, products in TF32"] = recorded(fused, generator)
+        fused = use_tf32()(partial(meta_iteration, make_compiled_adapt(), compile_or_keep(outer_step)))
+        programs["sampling, as a CUDA graph"] = record(sampling, generator)
+        programs["all of it, as a CUDA graph"] = record(as_written, generator)
+        programs["and compiled, products in TF32"] = record(fused, generator)
     times = {name: [] for name in programs}
     for round_ in range(options.rounds + 3):
         for name, program in programs.items():

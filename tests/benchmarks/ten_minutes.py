@@ -9,16 +9,18 @@ import argparse
 import json
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import torch
 
-from reptile_helpers.characters import with_rotations
-from reptile_helpers.distributed import adapt_shared, from_the_first, processes, rank_and_ranks
+from reptile_helpers.distributed import adapt_shared, broadcast_from_first, get_rank_and_world_size, join_processes
+from reptile_helpers.learner import Learner
+from reptile_helpers.measure import find_characters, make_training_tasks, measure
 from reptile_helpers.models import omniglot_cnn
-from reptile_helpers.reptile import Learner, adapt_together, meta_train
-from reptile_helpers.tasks import FewShotTasks
-from reptile_helpers.train import configuration, find_characters, inner_loops, test
+from reptile_helpers.reptile import meta_train
+from reptile_helpers.settings import PAPER_5WAY
+from reptile_helpers.stacked import adapt_together
 
 
 class TimeIsUp(Exception):
@@ -32,18 +34,19 @@ def main():
     parser.add_argument("--seconds", type=float, default=590)
     parser.add_argument("--test-tasks", type=int, default=2000)
     options = parser.parse_args()
-    config = configuration("omniglot", ways=5, seed=options.seed, lr=0.005, meta_batch=10)
-    characters = find_characters(config)
+    settings = replace(PAPER_5WAY, seed=options.seed, lr=0.005, meta_batch=10)
+    characters = find_characters(settings)
     train_classes, test_classes = characters.paper_split()
-    tasks = FewShotTasks(with_rotations(characters.images[train_classes]), config["ways"], config["shots"])
+    state = {"configuration": settings.to_dict(), "train_classes": train_classes, "test_classes": test_classes}
+    tasks = make_training_tasks(settings, characters, state, "cpu")
     torch.manual_seed(options.seed)
-    model, generator = omniglot_cnn(config["ways"]), torch.Generator().manual_seed(options.seed)
+    model, generator = omniglot_cnn(settings.ways), torch.Generator().manual_seed(options.seed)
     mean = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    averaged, state = 0, {"configuration": config, "test_classes": test_classes, "phi": mean}
+    averaged, state["phi"] = 0, mean
 
     def after(iteration, learner):
         nonlocal averaged
-        seconds = from_the_first(time.perf_counter() - begun)
+        seconds = broadcast_from_first(time.perf_counter() - begun)
         if seconds > 0.8 * options.seconds:
             averaged += 1
             for name, p in learner.weights.items():
@@ -52,11 +55,11 @@ def main():
             state.update(iteration=iteration, second_moment=learner.second_moment, adam_steps=learner.adam_steps)
             raise TimeIsUp
 
-    with processes("cpu"), suppress(TimeIsUp):
-        rank, ranks = rank_and_ranks()
+    with join_processes("cpu"), suppress(TimeIsUp):
+        rank, ranks = get_rank_and_world_size()
         meta_train(
-            model, Learner.of(model), tasks, inner_loops(config)[0], meta_iterations=10**6,
-            meta_batch=config["meta_batch"], generator=generator, outer_optimizer=partial(torch.optim.SGD, lr=1.0),
+            model, Learner.of(model), tasks, settings.inner, meta_iterations=10**6,
+            meta_batch=settings.meta_batch, generator=generator, outer_optimizer=partial(torch.optim.SGD, lr=1.0),
             adapt=adapt_shared if ranks > 1 else adapt_together, callback=after,
         )  # fmt: skip
     if rank == 0:
@@ -64,7 +67,7 @@ def main():
         print(f"seed {options.seed}, {options.seconds:g} s, {ranks} processes of {threads} threads:", end=" ")
         print(f"{state['iteration']:,} meta-iterations; the mean is of the last {averaged:,} φ", flush=True)
         torch.set_num_threads(ranks * threads)  # the other processes are gone
-        print(json.dumps(test(state, options.test_tasks), indent=1))
+        print(json.dumps(measure(state, options.test_tasks), indent=1))
 
 
 if __name__ == "__main__":

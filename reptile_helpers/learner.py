@@ -1,0 +1,130 @@
+"""What is learned, and what learning one task needs: settings of the inner loop, mini-batches, optimizer and loss.
+
+φ (`phi`) is the initialization, θ (`theta`) are the weights of one task while it is being learned.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Adam, Optimizer
+
+from reptile_helpers.arguments import require_positive, require_whole
+
+Weights = dict[str, Tensor]
+
+# An inner loop has diverged when it has moved the weights by more than this many times the norm of φ. On sine waves and
+# Omniglot, with SGD and Adam, loops that learn move them by 1 to 35 % of it; loops that diverge, by at least 14 times.
+DIVERGENCE_FACTOR = 10
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """How to learn one task: `steps` steps of "sgd" or "adam" with rate `lr`, each on `batch_size` examples.
+
+    Adam uses β1 = 0 and β2 = 0.999, as in the authors' code. With `carry_moments` each task starts from the learner's
+    second moments; without it, from zeros.
+    """
+
+    optimizer: str
+    lr: float
+    steps: int
+    batch_size: int
+    carry_moments: bool = True
+
+    def __post_init__(self) -> None:
+        require_whole(steps=self.steps, batch_size=self.batch_size)
+        if self.optimizer not in ("sgd", "adam"):
+            raise ValueError(f'optimizer is {self.optimizer!r}; it must be "sgd" or "adam"')
+        require_positive(lr=self.lr)
+
+
+@dataclass
+class Learner:
+    """Weights and Adam's memory: its second moments (name → tensor, like the weights) and its number of steps.
+
+    In an initialization each tensor has the shape of the model's parameter. After adaptation to many tasks it has the
+    tasks in front: [tasks, *parameter shape]. Reptile learns all three, as in the authors' code: only the weights
+    return to φ between tasks, while the moments and the step count live on. (There they run through the tasks of a
+    meta-batch one after the other. Here all tasks of a meta-batch start alike, and the mean of their moments is kept.)
+    """
+
+    weights: Weights
+    second_moment: Weights
+    adam_steps: int = 0  # during training on a GPU, a tensor of this one number
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "Learner":
+        """A copy of the model's trainable parameters, with fresh moments.
+
+        Parameters with requires_grad=False are frozen: they stay in the model, and no task changes them.
+        """
+        weights = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+        if not weights:
+            raise ValueError("the model has no trainable parameters: at least one must have requires_grad=True")
+        return cls(weights, {name: torch.zeros_like(p) for name, p in weights.items()})
+
+
+def task_loss(output: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy for class labels, mean squared error for real targets: the mean over all examples, one number.
+
+    output: [examples, classes] with y: int64 [examples], or both float and of the same shape; else a ValueError.
+    """
+    if not y.is_floating_point():
+        return F.cross_entropy(output, y)
+    if output.shape != y.shape:  # PyTorch would broadcast
+        raise ValueError(f"outputs are {list(output.shape)}, targets {list(y.shape)}; they must have the same shape")
+    return F.mse_loss(output, y)
+
+
+def minibatches(tasks: int, examples: int, inner: InnerLoop, generator: torch.Generator) -> Tensor:
+    """Which examples each inner step uses: int64 [tasks, steps, batch_size], on the generator's device.
+
+    Each pass over the support set has a new random order. The passes are laid end to end and cut into batches, so a
+    batch may straddle two passes, as in the authors' code.
+    """
+    require_whole(tasks=tasks, examples=examples)
+    passes = -(-inner.steps * inner.batch_size // examples)
+    order = torch.rand((tasks, passes, examples), generator=generator, device=generator.device).argsort(-1)
+    return order.flatten(1)[:, : inner.steps * inner.batch_size].view(tasks, inner.steps, inner.batch_size)
+
+
+def start_inner_loop(learner: Learner, inner: InnerLoop, tasks: Iterable[int] = ()) -> tuple[Weights, Optimizer]:
+    """θ, a copy of φ, and the optimizer that will change it. With `tasks` = [n], n copies along a first dimension."""
+    theta = {name: p.expand(*tasks, *p.shape).clone().requires_grad_() for name, p in learner.weights.items()}
+    if inner.optimizer == "sgd":
+        return theta, SGD(theta.values(), inner.lr)
+    on_gpu = next(iter(theta.values())).is_cuda
+    optimizer = Adam(theta.values(), inner.lr, betas=(0.0, 0.999), fused=True, capturable=on_gpu)
+    if inner.carry_moments:
+        # A step counter per tensor: Adam counts in place. With β1 = 0, Adam's first moment is not used.
+        steps = torch.zeros(len(theta), device=next(iter(theta.values())).device) + learner.adam_steps
+        state = {
+            i: {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": v.expand_as(p).clone()}
+            for i, (p, v, step) in enumerate(
+                zip(theta.values(), learner.second_moment.values(), steps.float().unbind(), strict=True)
+            )
+        }
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return theta, optimizer
+
+
+def finish_inner_loop(learner: Learner, inner: InnerLoop, theta: Weights, optimizer: Optimizer) -> Learner:
+    """What an inner loop has learned: θ, and the moments and step count that its optimizer ends with."""
+    weights = {name: p.detach() for name, p in theta.items()}
+    if inner.optimizer == "sgd":
+        moments = {name: v.expand_as(weights[name]).clone() for name, v in learner.second_moment.items()}
+        return Learner(weights, moments, learner.adam_steps)
+    state = optimizer.state_dict()["state"]
+    moments = {name: state[i]["exp_avg_sq"] for i, name in enumerate(theta)}
+    return Learner(weights, moments, (learner.adam_steps if inner.carry_moments else 0) + inner.steps)
+
+
+@torch.no_grad()
+def has_diverged(phi: Weights, theta: Weights) -> Tensor:
+    """Which tasks' weights have moved far away from φ, or are NaN or infinite: bool [tasks]. See DIVERGENCE_FACTOR."""
+    moved = torch.cat([(theta[name] - p).flatten(1) for name, p in phi.items()], dim=1).square().sum(1)
+    norm = torch.cat([p.flatten() for p in phi.values()]).square().sum()
+    return ~(moved <= DIVERGENCE_FACTOR**2 * norm.clamp(min=1))
