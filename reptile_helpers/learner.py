@@ -128,3 +128,10 @@ def has_diverged(phi: Weights, theta: Weights) -> Tensor:
     moved = torch.cat([(theta[name] - p).flatten(1) for name, p in phi.items()], dim=1).square().sum(1)
     norm = torch.cat([p.flatten() for p in phi.values()]).square().sum()
     return ~(moved <= DIVERGENCE_FACTOR**2 * norm.clamp(min=1))
+
+
+def check_shapes(phi: Weights, theta: Weights) -> None:
+    """Raise ValueError unless θ has the shapes of φ with the tasks in front."""
+    for name, p in phi.items():  # PyTorch would broadcast
+        if len(theta[name]) == 0 or theta[name].shape[1:] != p.shape:
+            raise ValueError(f"theta[{name!r}] is {list(theta[name].shape)}; it must be [tasks, *{list(p.shape)}]")

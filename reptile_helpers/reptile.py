@@ -21,6 +21,7 @@ from reptile_helpers.learner import (
     InnerLoop,
     Learner,
     Weights,
+    check_shapes,
     finish_inner_loop,
     has_diverged,
     minibatches,
@@ -47,10 +48,7 @@ def adapt(model: nn.Module, learner: Learner, x: Tensor, y: Tensor, batches: Ten
 def adapt_one_by_one(
     model: nn.Module, learner: Learner, x: Tensor, y: Tensor, batches: Tensor, inner: InnerLoop
 ) -> Learner:
-    """The inner loops of a meta-batch, one after the other. Every argument has the tasks in front, and so the result.
-
-    x, y: the support sets of a TaskBatch. batches: int64 [tasks, steps, batch_size], see `minibatches`.
-    """
+    """The inner loops of a meta-batch, one after the other: x, y, batches and the result have the tasks in front."""
     ends = [adapt(model, learner, *task, inner) for task in zip(x, y, batches, strict=True)]
     weights = {name: torch.stack([end.weights[name] for end in ends]) for name in learner.weights}
     moments = {name: torch.stack([end.second_moment[name] for end in ends]) for name in learner.weights}
@@ -60,15 +58,16 @@ def adapt_one_by_one(
 @torch.no_grad()
 def outer_step(phi: Weights, theta: Weights, epsilon: float) -> None:
     """Move φ a fraction ε of the way to the mean of the tasks' weights, in place. theta: name → [tasks, *shape]."""
-    require_positive(epsilon=epsilon)
-    _check_shapes(phi, theta)
+    if not isinstance(epsilon, Tensor):  # `speed_up` may turn the number into one, which was looked at before
+        require_positive(epsilon=epsilon)
+    check_shapes(phi, theta)
     for name, p in phi.items():
         p += epsilon * (theta[name].mean(0) - p)
 
 
 def outer_gradient(phi: Weights, theta: Weights) -> None:
     """The same step as a gradient, φ − mean of θ, in each tensor's `.grad`, for any optimizer of torch.optim."""
-    _check_shapes(phi, theta)
+    check_shapes(phi, theta)
     for name, p in phi.items():
         p.grad = p - theta[name].mean(0)
 
@@ -81,31 +80,27 @@ def meta_train(
 ) -> Learner:  # fmt: skip
     """Reptile. Returns the meta-trained Learner; the given one and the model's own parameters stay as they are.
 
-    model: the network; learner: where to start; tasks: a source of tasks with `sample(count, generator)`;
-    inner: the inner loop; meta_batch: tasks per meta-iteration; generator: the only source of randomness.
+    model: the network. learner: where to start. tasks: a source of tasks with `sample(count, generator)`.
+    meta_batch: tasks per meta-iteration. generator: the only source of randomness.
     epsilon: the outer step size ε at the start, annealed linearly to 0. Or, in its place, outer_optimizer: a function
     of the parameters, such as `partial(torch.optim.Adam, lr=0.001)`, whose optimizer takes the outer step.
-    adapt: how to learn a meta-batch, for example `adapt_together`, which is faster.
-    callback: called as callback(iteration, learner) after each meta-iteration, iteration = 1 … meta_iterations.
-    start: how many meta-iterations this learner has behind it. If the generator is where it was then, the rest of the
-    run is the same to the last bit. (An outer optimizer starts afresh.)
-    speed_up: a function that gets the two halves of a meta-iteration and returns faster ones.
-
+    adapt: how to learn a meta-batch; `adapt_together` is faster. speed_up: gets the two halves of a meta-iteration and
+    returns faster ones. callback: called as callback(iteration, learner) after each meta-iteration, from 1 on.
+    start: how many meta-iterations this learner has behind it. With the generator where it was then, the rest of the
+    run is the same to the last bit; only an outer optimizer starts afresh.
     Raises FloatingPointError if an inner loop diverges, before the outer step: what the callback saw last is good.
     """
     require_whole(meta_iterations=meta_iterations, meta_batch=meta_batch)
-    require_whole(minimum=0, start=start)
     require_positive(epsilon=epsilon)
-    if epsilon > 1 or start > meta_iterations:
-        raise ValueError(f"epsilon is {epsilon}, start is {start}; they must be at most 1 and {meta_iterations}")
+    if epsilon > 1 or not 0 <= start <= meta_iterations:
+        raise ValueError(f"epsilon is {epsilon}, start is {start}; they must be at most 1 and 0 to {meta_iterations}")
     learner = deepcopy(learner)
     phi = learner.weights
     optimizer = outer_optimizer(phi.values()) if outer_optimizer else None
 
     def learn_new_tasks() -> tuple[Learner, Tensor]:
         x, y, _, _ = tasks.sample(meta_batch, generator)
-        batches = minibatches(*x.shape[:2], inner, generator)
-        learned = adapt(model, learner, x, y, batches, inner)
+        learned = adapt(model, learner, x, y, minibatches(*x.shape[:2], inner, generator), inner)
         return learned, has_diverged(phi, learned.weights).any()
 
     def move_initialization(learned: Learner, step_size: float) -> None:
@@ -120,8 +115,8 @@ def meta_train(
 
     if speed_up:
         learn_new_tasks, move_initialization = speed_up(learn_new_tasks, move_initialization)
-    count = trange(start, meta_iterations, initial=start, total=meta_iterations, desc="meta-training", mininterval=1)
-    for iteration in count:
+    bar = {"initial": start, "total": meta_iterations, "desc": "meta-training", "mininterval": 1}
+    for iteration in trange(start, meta_iterations, **bar):
         learned, diverged = learn_new_tasks()
         if diverged:
             raise FloatingPointError(
@@ -132,9 +127,3 @@ def meta_train(
         if callback:
             callback(iteration + 1, learner)
     return learner
-
-
-def _check_shapes(phi: Weights, theta: Weights) -> None:
-    for name, p in phi.items():  # PyTorch would broadcast
-        if len(theta[name]) == 0 or theta[name].shape[1:] != p.shape:
-            raise ValueError(f"theta[{name!r}] is {list(theta[name].shape)}; it must be [tasks, *{list(p.shape)}]")

@@ -116,7 +116,7 @@ ROWS = [
     (stacked.forward_tasks, lambda: stacked.forward_tasks(MODEL, THETA, WAVES.support_x[:1]), "must match"),
     (stacked.forward_tasks, lambda: stacked.forward_tasks(MODEL, PHI, WAVES.support_x), "Dimension out of range"),
     (stacked.forward_tasks, lambda: stacked.forward_tasks(torch.nn.GELU(), {}, IMAGES[0], 1), "stacked: .*GELU"),
-    (stacked.forward_tasks, lambda: stacked.forward_tasks(MODEL, {"w": THETA["0.bias"]}, WAVES.support_x), "no parameter"),
+    (stacked.forward_tasks, lambda: stacked.forward_tasks(MODEL, {"w": PHI["0.bias"]}, WAVES[0]), "no parameter"),
     (stacked.find_obstacle, lambda: stacked.find_obstacle(MODEL, THETA, None), "dim"),
     # reptile
     (InnerLoop, lambda: InnerLoop("Adam", 0.1, 1, 1), "optimizer is 'Adam'"),
@@ -147,7 +147,7 @@ ROWS = [
     (reptile.meta_train, lambda: meta_train(meta_batch=-1), "meta_batch is -1"),
     (reptile.meta_train, lambda: meta_train(epsilon=2), "epsilon is 2, .* at most 1"),
     (reptile.meta_train, lambda: meta_train(epsilon="1"), "epsilon is '1'"),
-    (reptile.meta_train, lambda: meta_train(start=2), "start is 2; they must be at most 1 and 1"),
+    (reptile.meta_train, lambda: meta_train(start=2), "start is 2; they must be at most 1 and 0 to 1"),
     (reptile.meta_train, lambda: meta_train(learner=MODEL), "weights"),
     (reptile.meta_train, lambda: meta_train(tasks=[1]), "sample"),
     # evaluate
