@@ -7,7 +7,9 @@ then on its own figures look like those that are made here.
 import base64
 import io
 import math
+import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from html import escape
 
 import matplotlib.pyplot as plt
@@ -65,7 +67,7 @@ def use_style() -> None:
     plt.style.use(["default", STYLE])
 
 
-def _our_style():
+def our_style() -> AbstractContextManager:
     """A context in which figures look like ours; afterwards the settings are as before."""
     return plt.style.context(["default", STYLE])
 
@@ -138,7 +140,7 @@ def image_grid(
         raise ValueError("there are no images to show")
     if len(row_labels or rows) != len(rows) or len(column_labels or rows[0]) != len(rows[0]):
         raise ValueError("there must be one label for each row and one for each column, or none at all")
-    with _our_style():
+    with our_style():
         fig, axes = plt.subplots(
             len(rows), len(rows[0]), squeeze=False, figsize=(size * len(rows[0]) + 1.2, size * len(rows) + 0.4)
         )
@@ -163,7 +165,7 @@ def probability_rows(ax: Axes, images: Mapping[str, torch.Tensor], probabilities
     """
     if len({len(column) for column in (*images.values(), *probabilities.values())}) != 1:
         raise ValueError("images and probabilities must all have the same number of rows")
-    with _our_style():
+    with our_style():
         x = 0.0
         for title, column in images.items():
             framed = F.pad(column, (2, 2, 2, 2), value=0.8)
@@ -197,11 +199,12 @@ def interval_plot(
     if not results:
         raise ValueError("there are no results to show")
     colors = COLORS | dict(colors or {})
-    with _our_style():
+    with our_style():
         fig, ax = plt.subplots(figsize=(7, 0.5 * len(results) + 0.9))
+        usual = statistics.median_low([_decimals(half) for _, half in results.values()])
         for row, (name, (mean, half)) in enumerate(results.items()):
             ax.errorbar(mean, -row, xerr=half, fmt="o", color=colors.get(name, BLUE), capsize=4, markersize=6)
-            decimals = _decimals(half)
+            decimals = max(usual, _decimals(half))
             text = f"{mean:.{decimals}f} ± {half:.{decimals}f}"
             ax.annotate(text, (mean, -row), (0, 8), textcoords="offset points", ha="center", fontsize=10)
         ax.set(yticks=[-row for row in range(len(results))], yticklabels=list(results), xlabel=xlabel)
@@ -212,10 +215,11 @@ def interval_plot(
 
 
 def _decimals(half: float) -> int:
-    """How many decimals show two digits of an interval's half-width, such as 12, 1.2 and 0.12."""
+    """How many decimals an interval needs: two digits of its half-width if it begins with 1, 2 or 3, else one digit."""
     if not 0 < half < math.inf:
-        return 1
-    return min(max(1 - math.floor(math.log10(half)), 0), 4)
+        return 0
+    exponent = math.floor(math.log10(half))
+    return min(max((1 if half < 3.5 * 10**exponent else 0) - exponent, 0), 4)
 
 
 def label_lines(ax: Axes, gap: float = 14) -> None:

@@ -182,11 +182,12 @@ def explore(draw: Callable, touch: Callable | None = None, **controls: ipywidget
     width = max((len(control.description) for control in asked.values()), default=0)
     for control in asked.values():
         control.style.description_width = f"{width + 1}ch"
+        control.layout.width = f"calc({width + 1}ch + 230px)"
     picture.observe(show_errors(answer, error), "pointer")
     row = ipywidgets.Box(list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
     box = ipywidgets.VBox([row, picture, error])
     box.add_class("explorer")
-    _display(box, still)
+    display_with_still(box, still)
     return box
 
 
@@ -195,7 +196,7 @@ def _label(name: str) -> str:
     return " ".join(_GREEK.get(word, word) for word in name.split("_"))
 
 
-def _display(widget: ipywidgets.Widget, still: dict[str, str]) -> None:
+def display_with_still(widget: ipywidgets.Widget, still: dict[str, str]) -> None:
     """Display a widget, and in the same output what is shown in its place where there is no kernel."""
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
     display({**still, "application/vnd.jupyter.widget-view+json": view}, raw=True)
@@ -268,5 +269,5 @@ def predict(
     box = ipywidgets.VBox([ipywidgets.HTML(label), ipywidgets.HBox([control, note])])
     box.add_class("prediction")
     still = {"text/html": f"<p>{label} <i>({escape(range_)})</i></p>", "text/plain": f"{question} ({range_})"}
-    _display(box, still)
+    display_with_still(box, still)
     return prediction

@@ -239,8 +239,8 @@ WITHOUT = {
     "join_processes", "get_rank_and_world_size", "broadcast_from_first",  # distributed
     "neighbours",  # drawings
     "generated_characters",  # characters
-    "show", "use_style", "freeze_layout",  # plots
-    "Picture", "Prediction", "show_errors",  # widgets
+    "show", "use_style", "our_style", "freeze_layout",  # plots
+    "Picture", "Prediction", "show_errors", "display_with_still", "Board",  # widgets, board
 }  # fmt: skip
 
 

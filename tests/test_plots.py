@@ -67,7 +67,7 @@ def test_generated_characters_are_declared_in_words_and_on_the_picture():
 def test_interval_plot_shows_each_result_at_its_place():
     fig = interval_plot({"a": (50.0, 2.0), "b": (0.111, 0.0097)}, "accuracy in %")
     (ax,) = fig.axes
-    assert [t.get_text() for t in ax.texts] == ["50.0 ± 2.0", "0.1110 ± 0.0097"]
+    assert [t.get_text() for t in ax.texts] == ["50.0 ± 2.0", "0.111 ± 0.010"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
     assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"] == [50.0, 0.111]
     plt.close(fig)
@@ -115,11 +115,18 @@ def test_a_frozen_figure_keeps_its_layout_and_can_be_drawn_again():
 
 
 @pytest.mark.parametrize(
-    "half, text", [(12.34, "50 ± 12"), (0.15, "50.00 ± 0.15"), (0, "50.0 ± 0.0")]
+    "halves, texts",
+    [
+        ((2.1, 0.8), ("50.0 ± 2.1", "50.0 ± 0.8")),
+        ((2.1, 0.8, 0.04), ("50.0 ± 2.1", "50.0 ± 0.8", "50.00 ± 0.04")),
+        ((12.34, 0), ("50 ± 12", "50 ± 0")),
+        ((0.15,), ("50.00 ± 0.15",)),
+        ((float("inf"),), ("50 ± inf",)),
+    ],
 )
-def test_an_interval_is_written_with_two_digits(half, text):
-    fig = interval_plot({"a": (50.0, half)}, "accuracy in %")
-    assert fig.axes[0].texts[0].get_text() == text
+def test_numbers_have_as_many_decimals_as_their_intervals_allow(halves, texts):
+    fig = interval_plot({str(n): (50.0, half) for n, half in enumerate(halves)}, "accuracy in %")
+    assert tuple(text.get_text() for text in fig.axes[0].texts) == texts
     plt.close(fig)
 
 

@@ -1,4 +1,6 @@
-"""Live pictures and pads, driven from Python; tests/browser moves them as a person does."""
+"""Live views, driven from Python; tests/browser uses them as a person does."""
+
+import re
 
 import ipywidgets
 import pytest
@@ -6,6 +8,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from reptile_helpers import widgets
+from reptile_helpers.board import Board
 from reptile_helpers.drawings import load_drawings, prepare
 from reptile_helpers.plots import render
 from reptile_helpers.widgets import Pad, explore, play_button, predict, show_errors
@@ -143,6 +146,97 @@ def test_an_error_of_a_callback_is_shown():
     assert not error.value
     show_errors(lambda change: "saved", error)()
     assert error.value == "saved"
+
+
+def nearest(examples, queries):
+    """Probabilities from the distance between images."""
+    pixels = [torch.stack(list(images.values())).flatten(1) for images in (queries, examples)]
+    return (-torch.cdist(*pixels)).softmax(-1)
+
+
+@pytest.fixture
+def board():
+    return Board(nearest)
+
+
+def test_the_board_starts_with_the_samples_and_answers(board):
+    assert board.drawings == load_drawings() and not board.message and not board.busy
+    images = {name: prepare(strokes) for name, strokes in load_drawings().items()}
+    expected = nearest({n: images[n] for n in board.examples}, {n: images[n] for n in board.queries})
+    assert [list(classes) for classes in board.probabilities.values()] == [board.examples] * 2
+    assert torch.allclose(torch.tensor([[*classes.values()] for classes in board.probabilities.values()]), expected)
+    assert board.answers["query 1"] == "B"
+    for name, digits in board.images.items():
+        pixels = torch.tensor(list(bytes.fromhex(digits))).view(28, 28)
+        assert torch.equal(pixels, (255 * prepare(board.drawings[name])).long())
+
+
+def test_the_board_asks_only_with_what_is_drawn(board):
+    asked = []
+    board._answer = lambda *drawn: asked.append(tuple(map(list, drawn))) or nearest(*drawn)
+    samples, busy = load_drawings(), []
+    board.observe(lambda change: busy.append(change.new), "busy")
+    board.drawings = {"query 2": samples["query 2"], "E": samples["E"], "B": samples["B"], "C": []}
+    assert asked == [(["B", "E"], ["query 2"])] and busy == [True, False]
+    assert list(board.probabilities) == ["query 2"] and set(board.probabilities["query 2"]) == {"B", "E"}
+
+
+@pytest.mark.parametrize("names", [(), ("A", "query 1"), ("A", "B"), ("query 1", "query 2")])
+def test_too_little_is_drawn(board, names):
+    board.drawings = {name: load_drawings()[name] for name in names}
+    assert board.message == "Draw at least two examples and one query." and not board.probabilities
+    assert not board.answers
+
+
+def test_an_error_on_the_board_is_seen_and_goes_away(board):
+    board._answer, answer = (lambda *_: 1 / 0), board._answer
+    board.drawings = board.drawings | {"A": []}
+    assert "ZeroDivisionError" in board.message and not board.busy and not board.probabilities
+    board._answer = answer
+    board.drawings = load_drawings()
+    assert not board.message and board.answers
+
+
+def press(board, button, file="x.json"):
+    board._handle_custom_msg({"do": button, "file": str(file)}, [])
+
+
+def test_the_buttons_of_the_board(board, tmp_path):
+    mine = board.drawings | {"query 1": board.drawings["A"], "C": []}
+    board.drawings = mine
+    press(board, "save", tmp_path / "my drawings.json")
+    assert board.message.startswith("Saved in ")
+    press(board, "clear all")
+    assert board.drawings == {} and board.message.startswith("Draw at least")
+    press(board, "load", tmp_path / "my drawings.json")
+    assert board.drawings == mine and board.answers["query 1"] == "A" and board.message.startswith("Loaded from ")
+    press(board, "sample drawings")
+    assert board.drawings == load_drawings() and not board.message
+
+
+def test_a_file_that_fails_is_a_sentence(board, tmp_path):
+    (tmp_path / "damaged.json").write_text('{"A": [[', encoding="utf-8")
+    for button, file, message in (
+        ("load", tmp_path / "none.json", "There is no file .*none.json. Save your drawings first."),
+        ("load", tmp_path / "damaged.json", "damaged.json holds no drawings"),
+        ("load", " ", "Enter the name of a file first."),
+        ("save", "", "Enter the name of a file first."),
+        ("save", tmp_path, "cannot be written: "),
+        ("save", tmp_path / "nowhere" / "x.json", "cannot be written: No such file or directory."),
+    ):
+        press(board, button, file)
+        assert re.search(message, board.message) and "\n" not in board.message, board.message
+        assert board.drawings == load_drawings()
+
+
+def test_the_board_is_stored_as_a_picture(board, displayed):
+    board.show()
+    (bundle,) = displayed
+    assert bundle[WIDGET]["model_id"] == board.model_id
+    assert "query 1 is B" in bundle["text/plain"] and "<img" in bundle["text/html"]
+    board.drawings = {}
+    board.show()
+    assert "nothing has been drawn yet" in displayed[1]["text/plain"]
 
 
 def test_a_pad_sees_what_is_drawn():
