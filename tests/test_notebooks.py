@@ -217,8 +217,9 @@ def test_a_clone_that_was_interrupted_is_not_taken_for_the_repository(setup):
 
 
 def test_conda_and_binder_get_what_pip_gets():
-    floors = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    environment = (ROOT / "environment.yml").read_text().splitlines()
+    wanted = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    floors = [line for line in wanted.splitlines() if not line.startswith("#")]
+    environment = (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
     for name, floor in (line.split(">=") for line in floors):
         name = {"torch": "pytorch", "matplotlib": "matplotlib-base"}.get(name, name)
         assert f"  - {name}>={floor}" in environment

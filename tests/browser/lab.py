@@ -56,12 +56,12 @@ def jupyter_server(folder):
     root = f"--ServerApp.root_dir={folder / 'files'}"
     command = [sys.executable, "-m", "jupyter_server", "--allow-root", root, port, *exposed]
     log = folder / "log.txt"
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         while not (running := list(list_running_servers(folder / "runtime"))):
             if process.poll() is not None:
-                raise RuntimeError(f"The Jupyter server did not start:\n{log.read_text()}")
+                raise RuntimeError(f"The Jupyter server did not start:\n{log.read_text(encoding='utf-8')}")
             time.sleep(0.1)
         yield Server(running[0]["url"], running[0]["token"], folder / "files")
     finally:
