@@ -81,7 +81,7 @@ def render(fig: Figure, alt: str, caption: str, data: Characters | None = None) 
     """
     if data is not None and data.generated:
         fig.suptitle(data.name, color="white", backgroundcolor=RED, fontweight="bold", fontsize=10)
-        alt, caption = f"Made from {data.name}. {alt}", f"Made from {data.name}. {caption}"
+        alt, caption = f"{made_from(data)}{alt}", f"{made_from(data)}{caption}"
     # Neither savefig, which draws twice, nor a new canvas each time: too slow for a picture behind a slider.
     canvas = fig.canvas if isinstance(fig.canvas, FigureCanvasAgg) else FigureCanvasAgg(fig)
     fig.set_dpi(_DPI)
@@ -94,6 +94,11 @@ def render(fig: Figure, alt: str, caption: str, data: Characters | None = None) 
         f'src="data:image/png;base64,{png}"><figcaption style="max-width: 50em">{escape(caption)}</figcaption></figure>'
     )
     return {"text/html": html, "text/plain": f"Figure: {alt} {caption}"}
+
+
+def made_from(data: Characters | None) -> str:
+    """The beginning of a caption: a sentence if the characters are generated, and nothing if they are Omniglot's."""
+    return f"Made from {data.name}. " if data is not None and data.generated else ""
 
 
 def _png(rgba: np.ndarray) -> bytes:

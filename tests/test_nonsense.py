@@ -43,6 +43,7 @@ from reptile_helpers.checkpoint import (
 from reptile_helpers.files import write_atomically
 from reptile_helpers.generated import generate_characters
 from reptile_helpers.learner import InnerLoop, Learner
+from reptile_helpers.quiz import quiz
 from reptile_helpers.settings import PAPER_5WAY
 from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
 
@@ -223,6 +224,7 @@ ROWS = [
     ),
     (widgets.predict, lambda: widgets.predict("How many?"), "needs choices"),
     (widgets.play_button, lambda: widgets.play_button(None), "min"),
+    (quiz, lambda: quiz(torch.ones(3, 2, 1, 28, 28), torch.zeros(3, 2).long(), None, None), "one example of each"),
     (widgets.Pad, lambda: widgets.Pad(strokes=[[[3, 3]]]), "are no strokes"),
     (widgets.explore, lambda: widgets.explore(lambda a: {}, a=3), "value"),
     (widgets.explore, lambda: widgets.explore(lambda a: {}, a=ipywidgets.IntSlider()), "text/html"),
@@ -239,8 +241,8 @@ WITHOUT = {
     "join_processes", "get_rank_and_world_size", "broadcast_from_first",  # distributed
     "neighbours",  # drawings
     "generated_characters",  # characters
-    "show", "use_style", "our_style", "freeze_layout",  # plots
-    "Picture", "Prediction", "show_errors", "display_with_still", "Board",  # widgets, board
+    "show", "use_style", "our_style", "freeze_layout", "made_from",  # plots
+    "Picture", "Prediction", "show_errors", "display_with_still", "Board", "Quiz",  # widgets, board, quiz
 }  # fmt: skip
 
 

@@ -9,8 +9,11 @@ from matplotlib import pyplot as plt
 
 from reptile_helpers import widgets
 from reptile_helpers.board import Board
+from reptile_helpers.characters import GENERATED, Characters
 from reptile_helpers.drawings import load_drawings, prepare
 from reptile_helpers.plots import render
+from reptile_helpers.quiz import quiz
+from reptile_helpers.tasks import FewShotTasks
 from reptile_helpers.widgets import Pad, explore, play_button, predict, show_errors
 
 
@@ -237,6 +240,45 @@ def test_the_board_is_stored_as_a_picture(board, displayed):
     board.drawings = {}
     board.show()
     assert "nothing has been drawn yet" in displayed[1]["text/plain"]
+
+
+@pytest.fixture
+def batch():
+    images = torch.randint(2, (20, 6, 28, 28), generator=torch.Generator().manual_seed(1)).to(torch.uint8) * 255
+    return FewShotTasks(images, ways=5, shots=1).sample(12, torch.Generator().manual_seed(0))
+
+
+def test_a_person_takes_the_test(batch, displayed):
+    test = quiz(*batch, tasks=4)
+    assert test.answers == test.correct == [] and test.scores is None
+    assert test.labels == [batch.query_y[n, query] for n, query in enumerate(test.queries)]
+    for n, right in enumerate((True, False, True)):
+        assert f"Task {n + 1} of 4" in test.html and test.html.count("<button") == 5
+        asked, *support = test.images(n)
+        assert torch.equal(asked, batch.query_x[n, test.queries[n], 0])
+        assert torch.equal(torch.stack(support), batch.support_x[n, :, 0])
+        label = test.labels[n] if right else (test.labels[n] + 1) % 5
+        test._handle_custom_msg({"task": n, "label": label}, [])
+        test._handle_custom_msg({"task": n, "label": label}, [])  # a second click on the same task is not an answer
+    assert test.correct == [True, False, True] and test.scores is None
+    assert f"✓ {test.labels[2] + 1} was right" in test.html
+    test.answer((test.labels[3] + 1) % 5)
+    assert test.scores.tolist() == [1, 0, 1, 0] and "You recognized 2 of 4: 50 ± 57 %" in test.html
+    test.answer(0)
+    assert len(test.answers) == 4
+
+
+def test_the_test_asks_different_classes_and_says_what_it_is_made_of(batch, displayed):
+    test = quiz(*batch, data=Characters(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), ["A/character01"], GENERATED))
+    assert len(test.labels) == 10 and len({*test.labels}) >= 4
+    assert "Made from GENERATED" in test.html and "Made from GENERATED" in displayed[0]["text/html"]
+    assert quiz(*batch).queries == test.queries and displayed[0][WIDGET]["model_id"] == test.model_id
+
+
+def test_the_images_of_the_test_are_in_the_order_of_the_labels(batch, displayed):
+    order = torch.tensor([3, 1, 4, 0, 2])
+    shuffled = quiz(batch.support_x[:, order], batch.support_y[:, order], batch.query_x, batch.query_y)
+    assert shuffled.html == quiz(*batch).html
 
 
 def test_a_pad_sees_what_is_drawn():
