@@ -328,3 +328,33 @@ def test_the_readme_tells_what_the_notebooks_measured():
     told = [n for row in tables.splitlines() if "paper" not in row for n in re.findall(r"[\d.]+ ± [\d.]+", row)]
     assert len(told) == 13
     assert not [number for number in told if json.dumps(number)[1:-1] not in stored]
+    first = readme[: readme.index("## The notebooks")]
+    table = [line.split("|") for line in reversed(readme.splitlines())]
+    rows = {cells[1].strip(): cells[2] for cells in table if len(cells) > 3}  # the first of each name
+    headlines = ("Reptile, 6,000 meta-iterations of 5 steps", "joint training, 30,000 steps", "Reptile", "transductive")
+    for headline in headlines:
+        number = re.search(r"[\d.]+", rows[headline])[0]
+        number = f"{float(number):.1f} %" if headline == "transductive" else number
+        assert number in first, headline
+
+
+def test_what_the_readme_shows_fits_its_column_and_leads_somewhere():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```\w+\n(.*?)```", readme, re.S)
+    assert len(blocks) >= 6
+    assert not [line for block in blocks for line in block.splitlines() if len(line) > 95], "readers have to scroll"
+    anchors = {"#" + title.lower().replace(" ", "-") for title in re.findall("^#+ (.*)$", readme, re.M)}
+    links = re.findall(r"\]\(([^)]*)\)", readme) + re.findall('src="(.*?)"', readme)
+    links = [link for link in links if not link.startswith("https://")]
+    assert not [link for link in links if link not in anchors and not (ROOT / link).exists()]
+    assert {f"notebooks/{path.name}" for path in NOTEBOOKS} <= set(links)
+
+
+def test_the_program_in_the_readme_runs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(import torch\n.*?)```", readme, re.S)
+    smaller = {"meta_iterations=2000": "meta_iterations=2", "sample(200,": "sample(2,", "steps=50": "steps=2"}
+    for text, new in smaller.items():
+        assert text in program
+        program = program.replace(text, new)
+    exec(program, {})
