@@ -47,7 +47,7 @@ def launch(ranks, folder, iterations=30, lr=0.003, checkpoint_seconds=0.2):
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)
     command = [*TORCHRUN, f"--nproc-per-node={ranks}"]
-    with open(f"{folder}.log", "a") as log:
+    with open(f"{folder}.log", "a", encoding="utf-8") as log:
         return subprocess.Popen(
             [*command, str(script), str(folder), str(iterations), str(lr), str(checkpoint_seconds)],
             stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -56,7 +56,7 @@ def launch(ranks, folder, iterations=30, lr=0.003, checkpoint_seconds=0.2):
 
 def finish(process, folder):
     code = process.wait(120)
-    return code, Path(f"{folder}.log").read_text()
+    return code, Path(f"{folder}.log").read_text(encoding="utf-8")
 
 
 def alone(folder, iterations=30):
@@ -97,7 +97,8 @@ def test_a_process_that_dies_stops_the_run_and_any_number_goes_on_with_it(victim
     """When the first process dies, the last checkpoint is left; it writes one itself when another dies."""
     folder = tmp_path / "run"
     process = launch(2, folder, iterations=800, checkpoint_seconds=1e9 if victim else 0.2)
-    while not (re.search(r"\d\d/800 ", Path(f"{folder}.log").read_text()) if victim else (folder / FILE).exists()):
+    log = Path(f"{folder}.log")
+    while not (re.search(r"\d\d/800 ", log.read_text(encoding="utf-8")) if victim else (folder / FILE).exists()):
         assert process.poll() is None, finish(process, folder)
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGSTOP)  # torchrun, which would ask the survivor to stop before it has noticed
