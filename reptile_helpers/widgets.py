@@ -139,7 +139,7 @@ def show_errors(function: Callable, error: ipywidgets.HTML) -> Callable:
     return callback
 
 
-def explore(draw: Callable, touch: Callable | None = None, **controls: ipywidgets.Widget) -> ipywidgets.VBox:
+def explore(draw: Callable, touch: Callable | None = None, **controls: ipywidgets.Widget) -> None:
     """Display controls above the picture that `draw` makes of their values, at once and after every change.
 
     draw: called with the controls' values by name. It returns a figure from `plots.render`, or a sentence.
@@ -148,7 +148,7 @@ def explore(draw: Callable, touch: Callable | None = None, **controls: ipywidget
     controls: ipywidgets by name, which is also their label, with α for alpha and so on. A `play_button` is shown with
     them, and is not passed to `draw`.
     What is displayed also holds the first picture by itself. It is what a reader sees without a kernel, as on GitHub.
-    An error that comes up later is shown below the picture. Returns the box of controls, picture and error.
+    An error that comes up later is shown below the picture.
     """
     picture, error, busy = Picture(touchable=touch is not None), ipywidgets.HTML(), False
     asked = {name: control for name, control in controls.items() if not isinstance(control, ipywidgets.Play)}
@@ -188,7 +188,6 @@ def explore(draw: Callable, touch: Callable | None = None, **controls: ipywidget
     box = ipywidgets.VBox([row, picture, error])
     box.add_class("explorer")
     display_with_still(box, still)
-    return box
 
 
 def _label(name: str) -> str:

@@ -25,15 +25,33 @@ def draw(height, label):
     return render(fig, alt=f"a bar of {height} for {label}", caption="a bar")
 
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
 @pytest.fixture
-def explorer():
+def displayed(monkeypatch):
+    """The bundles that are displayed; those of explore and predict have their widget as "view"."""
+    bundles, display_with_still = [], widgets.display_with_still
+
+    def spy(widget, still):
+        display_with_still(widget, still)
+        bundles[-1]["view"] = widget
+
+    monkeypatch.setattr(widgets, "display", lambda bundle, raw: bundles.append(bundle))
+    monkeypatch.setattr(widgets, "display_with_still", spy)
+    return bundles
+
+
+@pytest.fixture
+def explorer(displayed):
     controls = {"height": ipywidgets.IntSlider(1, 0, 5), "label": ipywidgets.Text("x", description="name")}
 
     def touch(kind, x, y):
         controls["height"].value, controls["label"].value = round(5 * y), kind
 
-    box = explore(draw, touch, **controls)
-    return controls, box.children[1], box.children[2]
+    explore(draw, touch, **controls)
+    _, shown_picture, error = displayed[0]["view"].children
+    return controls, shown_picture, error
 
 
 def test_the_picture_follows_the_controls(explorer):
@@ -64,27 +82,17 @@ def test_an_error_is_seen_and_goes_away(explorer):
     assert not error.value and "a bar of 2" in shown_picture.html
 
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
-
-
-@pytest.fixture
-def displayed(monkeypatch):
-    """The bundles that are displayed."""
-    bundles = []
-    monkeypatch.setattr(widgets, "display", lambda bundle, raw: bundles.append(bundle))
-    return bundles
-
-
 def test_one_output_holds_the_view_and_a_still_picture(displayed):
-    box = explore(draw, height=ipywidgets.IntSlider(1, 0, 5), label=ipywidgets.Text("x"))
+    assert explore(draw, height=ipywidgets.IntSlider(1, 0, 5), label=ipywidgets.Text("x")) is None
     (bundle,) = displayed
+    box = bundle["view"]
     assert bundle[WIDGET]["model_id"] == box.model_id and bundle["text/html"] == box.children[1].html
     assert "a bar of 1 for x" in bundle["text/plain"]
 
 
 def test_a_sentence_can_take_the_place_of_a_picture(displayed):
-    box = explore(lambda n: f"{n} is < 2", n=ipywidgets.IntSlider(1, 0, 5))
-    assert box.children[1].html == displayed[0]["text/html"] == "<p>1 is &lt; 2</p>"
+    explore(lambda n: f"{n} is < 2", n=ipywidgets.IntSlider(1, 0, 5))
+    assert displayed[0]["view"].children[1].html == displayed[0]["text/html"] == "<p>1 is &lt; 2</p>"
 
 
 def test_labels_are_greek_and_equally_wide(displayed):
