@@ -5,11 +5,10 @@ sets in different places, packed or unpacked, and operating systems add files of
 its name alone.
 """
 
+import os
 import re
 import zipfile
 from collections.abc import Iterator
-from os import R_OK, access
-from os.path import isdir
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,7 +91,7 @@ def _list_folder(place: Path) -> _Listing:
     listing = {}
     for alphabet in place.iterdir():
         # Two looks are cheap; a folder of something else may have a million files, or be closed to this user.
-        if _ALPHABET.fullmatch(alphabet.name) and any(isdir(alphabet / f"character0{n}") for n in (1, 2)):
+        if _ALPHABET.fullmatch(alphabet.name) and any(os.path.isdir(alphabet / f"character0{n}") for n in (1, 2)):
             for character in alphabet.iterdir():
                 if _CHARACTER.fullmatch(character.name) and character.is_dir():
                     drawings = {path.name: path for path in character.iterdir() if _DRAWING.fullmatch(path.name)}
@@ -129,7 +128,7 @@ def _find_problem(place: Path, listing: _Listing, by_number: dict[str, list[str]
     empty = sorted(character for character, drawings in listing.items() if not drawings)
     if missing and empty:
         return f"{place / empty[0]} contains 0 of {DRAWINGS} drawings"
-    closed = [path for path in place.iterdir() if not access(path, R_OK)] if missing and place.is_dir() else []
+    closed = [path for path in place.iterdir() if _is_closed(path)] if missing and place.is_dir() else []
     if closed:
         return f"{closed[0]} cannot be opened by this user"
     if missing:
@@ -148,6 +147,15 @@ def _find_problem(place: Path, listing: _Listing, by_number: dict[str, list[str]
         if foreign:
             return f"{place / character} contains drawings of two characters, {number}_01.png and {foreign[0]}"
     return None
+
+
+def _is_closed(path: Path) -> bool:
+    """True for a folder that this user may not open."""
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
 
 
 def _character(listing: _Listing, name: str) -> tuple[str, list[Path | zipfile.Path]]:

@@ -80,7 +80,7 @@ def render(fig: Figure, alt: str, caption: str, data: Characters | None = None) 
     data: the characters that the figure was made from. If they are generated, the figure says so.
     """
     if data is not None and data.generated:
-        fig.suptitle(data.name, color="white", backgroundcolor=RED, fontweight="bold", fontsize=10)
+        fig.suptitle(data.source, color="white", backgroundcolor=RED, fontweight="bold", fontsize=10)
         alt, caption = f"{made_from(data)}{alt}", f"{made_from(data)}{caption}"
     # Neither savefig, which draws twice, nor a new canvas each time: too slow for a picture behind a slider.
     canvas = fig.canvas if isinstance(fig.canvas, FigureCanvasAgg) else FigureCanvasAgg(fig)
@@ -98,7 +98,7 @@ def render(fig: Figure, alt: str, caption: str, data: Characters | None = None) 
 
 def made_from(data: Characters | None) -> str:
     """The beginning of a caption: a sentence if the characters are generated, and nothing if they are Omniglot's."""
-    return f"Made from {data.name}. " if data is not None and data.generated else ""
+    return f"Made from {data.source}. " if data is not None and data.generated else ""
 
 
 def _png(rgba: np.ndarray) -> bytes:

@@ -83,10 +83,10 @@ def test_drawings_are_saved_and_loaded(tmp_path):
 def test_a_file_of_something_else(tmp_path, content):
     path = tmp_path / "other.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match="holds no drawings"):
+    with pytest.raises(ValueError, match="does not contain drawings"):
         load_drawings(path)
 
 
 def test_there_is_no_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no file"):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
         load_drawings(tmp_path / "none.json")

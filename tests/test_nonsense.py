@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 
 import ipywidgets
 import pytest
@@ -40,9 +41,11 @@ from reptile_helpers.checkpoint import (
     save_checkpoint,
     settings_of,
 )
-from reptile_helpers.files import write_atomically
+from reptile_helpers.files import find_data_root, write_atomically
 from reptile_helpers.generated import generate_characters
 from reptile_helpers.learner import InnerLoop, Learner
+from reptile_helpers.omniglot import load_omniglot
+from reptile_helpers.omniglot_files import find_sets
 from reptile_helpers.quiz import quiz
 from reptile_helpers.settings import PAPER_5WAY
 from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
@@ -173,25 +176,36 @@ ROWS = [
     (Characters, lambda: some(0).omniglot_split(), "0 classes"),
     (with_rotations, lambda: with_rotations(torch.ones(3, 28, 28)), r"\[class, drawing, H, H\]"),
     (with_rotations, lambda: with_rotations(torch.ones(3, 2, 28, 27)), r"\[class, drawing, H, H\]"),
-    (load_characters, lambda: load_characters("nowhere"), "nowhere does not exist"),
-    (load_characters, lambda: load_characters(__file__), "is a file"),
-    (load_characters, lambda: load_characters(3), "int"),
-    (generate_characters, lambda: generate_characters(0), "classes must be at least 1"),
-    (generate_characters, lambda: generate_characters(2.0), "classes must be an int"),
-    (generate_characters, lambda: generate_characters(seed=-1), "seed must be at least 0"),
+    (load_characters, lambda: load_characters("nowhere"), "nowhere, which does not exist"),
+    (load_characters, lambda: load_characters(__file__), "which is a file"),
+    (load_characters, lambda: load_characters(3), "root is 3; it must be the path of a folder"),
+    (Characters, lambda: some(1623).paper_split(seed=0.5), "seed is 0.5; it must be a whole number of at least 0"),
+    (Characters, lambda: Characters(images(3), ["A/character01"], OMNIGLOT), "names has 1 entries; it must have 3"),
+    (with_rotations, lambda: with_rotations(None), "images is NoneType; it must be a tensor"),
+    (generate_characters, lambda: generate_characters(0), "classes is 0; it must be a whole number of at least 1"),
+    (generate_characters, lambda: generate_characters(2.0), "classes is 2.0; it must be a whole number"),
+    (generate_characters, lambda: generate_characters(drawings=True), "drawings is True; it must be a whole number"),
+    (generate_characters, lambda: generate_characters(seed=-1), "seed is -1; it must be a whole number of at least 0"),
+    # omniglot
+    (load_omniglot, lambda: load_omniglot("nowhere"), "nowhere, which does not exist"),
+    (find_sets, lambda: find_sets(Path("nowhere")), "nowhere"),
     # drawings
-    (drawings.prepare, lambda: drawings.prepare([[[NAN, 0.5]]]), "are no strokes"),
-    (drawings.prepare, lambda: drawings.prepare([[[0.5, 1.5]]]), "are no strokes"),
-    (drawings.prepare, lambda: drawings.prepare([[0.5, 0.5]]), "are no strokes"),
-    (drawings.prepare, lambda: drawings.prepare("A"), "are no strokes"),
-    (drawings.check, lambda: drawings.check(None), "are no strokes"),
-    (drawings.save_drawings, lambda: drawings.save_drawings("never.json", {"A": [[[2, 2]]]}), "are no strokes"),
-    (drawings.load_drawings, lambda: drawings.load_drawings("nowhere.json"), "There is no file nowhere.json"),
+    (drawings.prepare, lambda: drawings.prepare([[[NAN, 0.5]]]), "are not strokes"),
+    (drawings.prepare, lambda: drawings.prepare([[[0.5, 1.5]]]), "are not strokes"),
+    (drawings.prepare, lambda: drawings.prepare([[0.5, 0.5]]), "are not strokes"),
+    (drawings.prepare, lambda: drawings.prepare("A"), "are not strokes"),
+    (drawings.require_strokes, lambda: drawings.require_strokes(None), "are not strokes"),
+    (drawings.save_drawings, lambda: drawings.save_drawings("never.json", {"A": [[[2, 2]]]}), "are not strokes"),
+    (drawings.load_drawings, lambda: drawings.load_drawings("nowhere.json"), "there is no file nowhere.json"),
     (drawings.strokes_of, lambda: drawings.strokes_of(torch.ones(1, 28, 28)), r"must be float \[28, 28\]"),
     (drawings.strokes_of, lambda: drawings.strokes_of(images()[0, 0]), "torch.uint8"),
+    (drawings.strokes_of, lambda: drawings.strokes_of([[0.0]]), "image is list; it must be float"),
+    (drawings.save_drawings, lambda: drawings.save_drawings("never.json", [[[0, 0]]]), "are not drawings"),
+    (drawings.save_drawings, lambda: drawings.save_drawings("never.json", {1: []}), "are not drawings"),
     # arguments, files
     (require_whole, lambda: require_whole(ways=0), "ways is 0; it must be a whole number of at least 1"),
     (require_positive, lambda: require_positive(lr=NAN), "lr is nan; it must be a positive number"),
+    (find_data_root, lambda: find_data_root("nowhere"), "nowhere, which does not exist"),
     (write_atomically, lambda: write_atomically("nowhere/results.json", b""), "results.json cannot be written"),
     # checkpoint
     (save_checkpoint, lambda: save_checkpoint("nowhere/checkpoint.pt", {}), "cannot be written"),
@@ -225,7 +239,7 @@ ROWS = [
     (widgets.predict, lambda: widgets.predict("How many?"), "needs choices"),
     (widgets.play_button, lambda: widgets.play_button(None), "min"),
     (quiz, lambda: quiz(torch.ones(3, 2, 1, 28, 28), torch.zeros(3, 2).long(), None, None), "one example of each"),
-    (widgets.Pad, lambda: widgets.Pad(strokes=[[[3, 3]]]), "are no strokes"),
+    (widgets.Pad, lambda: widgets.Pad(strokes=[[[3, 3]]]), "are not strokes"),
     (widgets.explore, lambda: widgets.explore(lambda a: {}, a=3), "value"),
     (widgets.explore, lambda: widgets.explore(lambda a: {}, a=ipywidgets.IntSlider()), "text/html"),
 ]
@@ -239,7 +253,7 @@ WITHOUT = {
     "RefusedRun", "Stopped", "collect_stop_requests", "lock_folder", "Run",  # interrupts, run
     "make_parser", "parse", "main", "finish", "print_table", "print_progress", "use_default_dtype",  # train
     "join_processes", "get_rank_and_world_size", "broadcast_from_first",  # distributed
-    "neighbours",  # drawings
+    "OmniglotNotFound", "DrawingSet", "damage",  # omniglot
     "generated_characters",  # characters
     "show", "use_style", "our_style", "freeze_layout", "made_from",  # plots
     "Picture", "Prediction", "show_errors", "display_with_still", "Board", "Quiz",  # widgets, board, quiz

@@ -125,7 +125,7 @@ def zips_in(place, names="{}.zip"):
     def arrange(root, folder):
         for part in SETS:
             put(root / place / names.format(part), pack(folder, part))
-        shutil.rmtree(folder)
+            shutil.rmtree(folder / part)
 
     return arrange
 
@@ -453,6 +453,10 @@ def test_a_missing_part_is_named_or_downloaded(server, full_root, remove, monkey
 
 def test_a_folder_that_may_not_be_opened_is_not_called_damaged(stand_in, open_root, request):
     shutil.copytree(stand_in, open_root / "omniglot-py")
+    (open_root / "private").mkdir(mode=0)
+    for path in open_root.rglob("*"):
+        if not os.geteuid():
+            os.chown(path, 65534, -1)
     closed = open_root / "omniglot-py/images_background/Zeta"
     request.getfixturevalue("nobody")
     closed.chmod(0)
@@ -467,7 +471,6 @@ def test_a_folder_that_may_not_be_opened_is_not_called_damaged(stand_in, open_ro
     with pytest.raises(PermissionError, match="0001_03.png"):
         load_omniglot(open_root)
     (closed / "character01/0001_03.png").chmod(0o644)
-    (open_root / "private").mkdir(mode=0)
     assert_is_stand_in(load_omniglot(open_root))
 
 
