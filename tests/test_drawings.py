@@ -1,9 +1,22 @@
 """Strokes, what the network sees of them, and files of them."""
 
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
-from reptile_helpers.drawings import PEN, SIDE, load_drawings, prepare, save_drawings, strokes_of
+from reptile_helpers.drawings import (
+    PEN,
+    SIDE,
+    load_drawings,
+    prepare,
+    require_strokes,
+    save_drawings,
+    strokes_of,
+)
 from reptile_helpers.generated import generate_characters
 
 CORNER = [[[0.1, 0.1], [0.1, 0.3]], [[0.1, 0.3], [0.2, 0.3]]]  # an L, upright, twice as high as wide
@@ -74,19 +87,81 @@ def test_thinning_leaves_a_pixel_of_every_dot():
 
 
 def test_drawings_are_saved_and_loaded(tmp_path):
-    save_drawings(tmp_path / "Zeichnungen ✍.json", {"A": CORNER, "B": []})
-    assert load_drawings(tmp_path / "Zeichnungen ✍.json") == {"A": CORNER, "B": []}
+    save_drawings(tmp_path / "Zeichnungen ✍.json", {"A": CORNER, "B": [], "ß ✍ 数": [[[0, 1]]]})
+    assert load_drawings(tmp_path / "Zeichnungen ✍.json") == {"A": CORNER, "B": [], "ß ✍ 数": [[[0.0, 1.0]]]}
+    assert os.listdir(tmp_path) == ["Zeichnungen ✍.json"]
     assert list(load_drawings()) == ["A", "B", "C", "D", "E", "query 1", "query 2"]
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"A": 3}', '{"A": [[[0.1]]]}', '{"A": [[[0.1, 1.5]]]}', "\x00"])
+@pytest.mark.parametrize(
+    "kind", [np.array, np.float32, torch.tensor, tuple], ids=["array", "float32", "tensor", "tuple"]
+)
+def test_points_from_numpy_and_pytorch_are_saved_as_numbers(tmp_path, kind):
+    strokes = [[np.float32(0.5), np.float32(0.25)]] if kind is np.float32 else kind([[0.5, 0.25]])
+    save_drawings(tmp_path / "drawings.json", {"A": [strokes]})
+    assert load_drawings(tmp_path / "drawings.json") == {"A": [[[0.5, 0.25]]]}
+    assert torch.equal(prepare([strokes]), prepare([[[0.5, 0.25]]]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_files_that_an_editor_saved_again(tmp_path, encoding, newline):
+    """Some Windows programs add a byte order mark, or write UTF-16; Git may change the ends of lines."""
+    text = newline.join(['{"Straße ✍":', "[[[0.5, 0.25],", "[1, 0]]]}", ""])
+    (tmp_path / "drawings.json").write_bytes(text.encode(encoding))
+    assert load_drawings(tmp_path / "drawings.json") == {"Straße ✍": [[[0.5, 0.25], [1.0, 0.0]]]}
+
+
+@pytest.mark.parametrize(
+    "strokes",
+    ["", "01", ["01"], [["01"]], [[["0.5", "0.5"]]], {"A": []}, [{0.5: 0.5}], [[[0.5]]], [[[0.5, 0.5, 0.5]]],
+     [[[0.5, -0.001]]], [[[0.5, float("nan")]]], [[None]], 3, None],
+)  # fmt: skip
+def test_what_is_not_strokes_is_refused_and_nothing_is_written(tmp_path, strokes):
+    for function in (prepare, require_strokes, lambda x: save_drawings(tmp_path / "drawings.json", {"A": x})):
+        with pytest.raises(ValueError, match=r"these are not strokes; a stroke must be a list of points \[x, y\]"):
+            function(strokes)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("drawings", [None, [], [CORNER], {1: CORNER}, {None: []}])
+def test_what_is_not_drawings_is_refused_and_nothing_is_written(tmp_path, drawings):
+    with pytest.raises(ValueError, match="these are not drawings; they must be a dict from names"):
+        save_drawings(tmp_path / "drawings.json", drawings)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failed_save_leaves_the_earlier_drawings(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "drawings.json"
+    save_drawings(path, {"A": CORNER})
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left.*drawings.json cannot be written; the previous file is unchanged"):
+        save_drawings(path, {"A": []})
+    assert load_drawings(path) == {"A": CORNER} and os.listdir(tmp_path) == ["drawings.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[1]", b'{"A": 3}', b'{"A": [[[0.1]]]}', b'{"A": [[[0.1, 1.5]]]}', b"\x00", b"\xff\xfe\xff", b"[" * 100_000,
+     b'{"A": "B"}', b'{"A": [[[NaN, 0.5]]]}', b"null", b'{"A": [[[0.1, 0.2]]'],
+)  # fmt: skip
 def test_a_file_of_something_else(tmp_path, content):
     path = tmp_path / "other.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match="does not contain drawings"):
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match="other.json does not contain drawings; they must be a dict of lists of strokes"
+    ):
         load_drawings(path)
 
 
 def test_there_is_no_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="there is no file .*none.json; save your drawings there first"):
         load_drawings(tmp_path / "none.json")
+
+
+def test_git_ignores_the_readers_drawings():
+    ignored = Path(__file__).parents[1].joinpath(".gitignore").read_text(encoding="utf-8").split()
+    assert {"my_drawings.json", "data/", "runs/"} <= set(ignored)
