@@ -19,7 +19,8 @@ nox.options.sessions = ["lint"]
 
 if shutil.which("pyenv"):  # without this, its python3.10 says that no such version has been chosen for this folder
     installed = subprocess.check_output(["pyenv", "versions", "--bare"], text=True).split()
-    os.environ.setdefault("PYENV_VERSION", ":".join(reversed(installed)))
+    installed.sort(key=lambda version: not sys.version.startswith(f"{version} "))  # "python" stays the one that it is
+    os.environ.setdefault("PYENV_VERSION", ":".join(installed))
 
 
 def at_hand(version):
