@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, Optimizer
 
@@ -65,6 +66,21 @@ class Learner:
         if not weights:
             raise ValueError("the model has no trainable parameters: at least one must have requires_grad=True")
         return cls(weights, {name: torch.zeros_like(p) for name, p in weights.items()})
+
+
+def call_with(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
+    """What the model computes with these weights in place of its own; those that are missing here stay its own.
+
+    x: [examples, *input shape]. torch.func.functional_call alone would do, but where one layer is used in two places it
+    leaves the weights in the model (PyTorch 2.6 to 2.14, with tied weights). So we tie them here, each layer once.
+    """
+    aliases: dict[int, list[str]] = {}
+    for module_name, module in model.named_modules():
+        for name, p in module.named_parameters(recurse=False):
+            aliases.setdefault(id(p), []).append(f"{module_name}.{name}".lstrip("."))
+    parameters = dict(model.named_parameters())
+    tied = {alias: w for name, w in weights.items() for alias in aliases[id(parameters[name])]}
+    return functional_call(model, tied, (x,), tie_weights=False)
 
 
 def task_loss(output: Tensor, y: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from tqdm.auto import trange
 
 from reptile_helpers.arguments import require_positive, require_whole
@@ -21,6 +20,7 @@ from reptile_helpers.learner import (
     InnerLoop,
     Learner,
     Weights,
+    call_with,
     check_shapes,
     finish_inner_loop,
     has_diverged,
@@ -38,7 +38,7 @@ def adapt(model: nn.Module, learner: Learner, x: Tensor, y: Tensor, batches: Ten
     """
     theta, optimizer = start_inner_loop(learner, inner)
     for batch in batches:
-        loss = task_loss(functional_call(model, theta, (x[batch],)), y[batch])
+        loss = task_loss(call_with(model, theta, x[batch]), y[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

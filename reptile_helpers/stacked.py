@@ -8,10 +8,17 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
-from reptile_helpers.learner import InnerLoop, Learner, Weights, finish_inner_loop, start_inner_loop, task_loss
+from reptile_helpers.learner import (
+    InnerLoop,
+    Learner,
+    Weights,
+    call_with,
+    finish_inner_loop,
+    start_inner_loop,
+    task_loss,
+)
 
 
 def forward_tasks(
@@ -37,7 +44,7 @@ def forward_tasks(
             f"batch norm can use the statistics of some examples only in a network that can be stacked: {obstacle}"
         )
     of_task = ({name: w[task] for name, w in weights.items()} for task in range(len(x)))
-    return torch.stack([functional_call(model, w, (x_task,)) for w, x_task in zip(of_task, x, strict=True)])
+    return torch.stack([call_with(model, w, x_task) for w, x_task in zip(of_task, x, strict=True)])
 
 
 def find_obstacle(model: nn.Module, weights: Weights, x: Tensor) -> str | None:

@@ -131,6 +131,7 @@ def test_damaged_foreign_and_dangerous_files_are_refused(tmp_path, monkeypatch):
         {"phi": {}},
         state() | {"adam_steps": "5"},
         state() | {"second_moment": {"w": torch.ones(1)}},
+        *({key: value for key, value in state().items() if key != missing} for missing in state()),
     ):
         torch.save(foreign, path)
         with pytest.raises(ValueError, match="is not a checkpoint of reptile_helpers"):

@@ -91,6 +91,15 @@ def test_a_diverging_inner_loop_is_not_averaged_in():
             evaluate(model, Learner.of(model), batch, InnerLoop("sgd", lr, 5, 10), seeded())
 
 
+def test_one_diverged_task_among_many_is_noticed():
+    """The other tasks of the same part are fine, and so would be the mean of weights over tasks."""
+    model = sine_mlp()
+    batch = SineTasks().sample(6, seeded())
+    batch.support_y[4] *= 1e6
+    with pytest.raises(FloatingPointError, match="diverged among tasks 0 to 5"):
+        evaluate(model, Learner.of(model), batch, InnerLoop("sgd", 0.02, 1, 10), seeded())
+
+
 @torch.no_grad()
 def test_modes_differ_in_what_shares_a_batch():
     torch.manual_seed(0)
@@ -106,14 +115,15 @@ def test_modes_differ_in_what_shares_a_batch():
             assert torch.allclose(single[task, query], model(x)[-1], atol=1e-5)
     # The third mode against batch norm with running statistics that are those of the support set.
     support_only = predict(model, weights, batch.support_x, batch.query_x, "support only")
-    for layer in model:
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.register_forward_pre_hook(keep_statistics)
+    norms = [layer for layer in model if isinstance(layer, nn.BatchNorm2d)]
     for task in range(3):
+        hooks = [layer.register_forward_pre_hook(keep_statistics) for layer in norms]
         model(batch.support_x[task])
+        for hook in hooks:
+            hook.remove()
         expected = batch.query_x[task]
         for layer in model:
-            if isinstance(layer, nn.BatchNorm2d):
+            if layer in norms:
                 expected = nn.functional.batch_norm(
                     expected, layer.seen.mean((0, 2, 3)), layer.seen.var((0, 2, 3), correction=0),
                     layer.weight, layer.bias, eps=layer.eps,
@@ -209,7 +219,9 @@ def test_a_path_ends_where_the_inner_loop_ends():
 def test_fewer_ways_leave_out_outputs():
     model = omniglot_cnn(5)
     learner = Learner.of(model)
+    learner.adam_steps = 7
     fewer = with_ways(learner, 3)
+    assert fewer.adam_steps == 7
     x = torch.rand(1, 4, 1, 28, 28)
     logits = [forward_tasks(model, {name: p[None] for name, p in some.weights.items()}, x) for some in (learner, fewer)]
     assert logits[1].shape == (1, 4, 3) and torch.allclose(logits[0][..., :3], logits[1], atol=1e-6)

@@ -129,6 +129,8 @@ ROWS = [
     (InnerLoop, lambda: InnerLoop("sgd", 0.1, 0, 1), "steps is 0"),
     (InnerLoop, lambda: InnerLoop("sgd", 0.1, 1, None), "batch_size is None"),
     (Learner, lambda: Learner.of(None), "named_parameters"),
+    (learner.call_with, lambda: learner.call_with(MODEL, {"w": PHI["0.bias"]}, WAVES[0]), "w"),
+    (learner.check_shapes, lambda: learner.check_shapes({"w": torch.ones(2)}, {"w": torch.ones(3, 1)}), "w"),
     (learner.task_loss, lambda: learner.task_loss(torch.ones(3, 1), torch.ones(3)), r"outputs are \[3, 1\]"),
     (learner.task_loss, lambda: learner.task_loss(torch.ones(3, 2), torch.full((3,), 2)), "out of bounds"),
     (learner.minibatches, lambda: learner.minibatches(1, 0, INNER, seeded()), "examples is 0"),

@@ -163,6 +163,28 @@ def test_any_outer_optimizer():
         assert ((adam.weights[name] - p - step_of_adam).abs() < 1e-3).float().mean() > 0.95
 
 
+def test_an_outer_optimizer_lives_through_the_run_and_moments_are_carried_with_it(float64):
+    """Adam outside, Adam inside, three meta-iterations, against the same with torch.optim.Adam by hand."""
+    model, tasks, generator = sine_mlp(), SineTasks(shots=50), seeded()
+    start = Learner.of(model)
+    options = {"meta_iterations": 3, "meta_batch": 2, "outer_optimizer": partial(torch.optim.Adam, lr=0.01)}
+    result = meta_train(model, start, tasks, ADAM, generator=seeded(), **options)
+    learner = deepcopy(start)
+    outer = torch.optim.Adam(learner.weights.values(), lr=0.01)
+    for _ in range(3):
+        x, y, _, _ = tasks.sample(2, generator)
+        learned = adapt_together(model, learner, x, y, minibatches(2, 50, ADAM, generator), ADAM)
+        for name, p in learner.weights.items():
+            p.grad = p.detach() - learned.weights[name].mean(0)
+        outer.step()
+        learner.second_moment = {name: v.mean(0) for name, v in learned.second_moment.items()}
+        learner.adam_steps = learned.adam_steps
+    assert result.adam_steps == 15
+    for name, p in learner.weights.items():
+        assert torch.allclose(result.weights[name], p, rtol=0, atol=1e-9)
+        assert torch.allclose(result.second_moment[name], learner.second_moment[name], rtol=1e-9, atol=1e-15)
+
+
 def test_a_run_in_two_parts_is_the_whole(float64):
     """The second part goes on with the learner, the generator and the iteration of the first: the same bits."""
     model, generator, parts = sine_mlp(), seeded(), []
@@ -225,6 +247,8 @@ def test_omniglot_cnn_is_the_papers_network():
 
 def test_article_cnn():
     model = article_cnn(5)
+    assert [layer.out_channels for layer in model if isinstance(layer, torch.nn.Conv2d)] == [64, 64]
+    assert sum(p.numel() for p in model.parameters()) == 841_989
     assert model[7].in_features == 64 * 7 * 7
     assert model(torch.rand(2, 1, 28, 28)).shape == (2, 5)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from reptile_helpers import measure, run, stacked
+from reptile_helpers import interrupts, measure, run, stacked
 from reptile_helpers.checkpoint import (
     learner_for_test,
     learner_of,
@@ -103,6 +104,7 @@ def modified(path):
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_killed_at_random_moments_and_started_again(tmp_path):
     """With a checkpoint after every meta-iteration, kills hit its writing, too."""
     main([*COMMAND, "--run-dir", str(tmp_path / "undisturbed")])
@@ -133,7 +135,7 @@ def test_stopped_by_ctrl_c_and_started_again(tmp_path, monkeypatch):
     def interrupted(*arguments):
         interrupted.calls += 1
         if interrupted.calls == 20:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return sample(*arguments)
 
     interrupted.calls = 0
@@ -196,6 +198,11 @@ def test_float64(tmp_path):
         (["--device", "nonsense"], "PyTorch cannot use 'nonsense' here"),
         (["--iterations", "0"], "iterations is 0"),
         (["--lr", "-1"], "lr is -1.0; it must be a positive number"),
+        (["--checkpoint-seconds", "nan"], "nan is not a number of seconds"),
+        (["--checkpoint-seconds", "-1"], "-1 is not a number of seconds"),
+        (["--device", "meta"], "PyTorch cannot use 'meta' here"),
+        (["--data", "omniglot"], "with --data omniglot, --ways 5 or --ways 20 is required"),
+        (["--ways", "5"], "with --data sine, --ways must be left out"),
         (["--dtype", "float16"], "invalid choice: 'float16'"),
     ],
 )
@@ -338,3 +345,151 @@ def test_characters(tmp_path):
     results = measure.measure(state | {"configuration": replace(settings, test_steps=2).to_dict()}, 10)
     assert set(results) == {"1-shot", "5-shot"}
     assert all(0 <= mean <= 1 for modes in results.values() for mean, _ in modes.values())
+
+
+# What a run trains on and is tested on: the code behind the published numbers.
+
+
+def generated_run(tmp_path, **changes):
+    settings = replace(PAPER_5WAY, data="generated", iterations=1, meta_batch=1, inner_steps=1, inner_batch=5, **changes)
+    return run.open_run(settings, tmp_path)
+
+
+def classes_of(images, characters):
+    """The class numbers of images, [classes, drawings, 28, 28], by their first drawing."""
+    numbers = {characters.images[n, 0].numpy().tobytes(): n for n in range(len(characters.images))}
+    return [numbers.get(image.numpy().tobytes()) for image in images[:, 0]]
+
+
+def test_a_run_trains_on_its_training_characters_and_their_rotations_only(tmp_path):
+    opened = generated_run(tmp_path)
+    tasks = measure.make_training_tasks(opened.settings, opened.characters, opened.state, "cpu")
+    train_classes = opened.state["train_classes"]
+    assert (tasks.ways, tasks.shots, len(tasks.images)) == (5, 10, 4 * 1200)
+    for turns in range(4):
+        turned_back = tasks.images[1200 * turns : 1200 * (turns + 1)].rot90(-turns, (2, 3))
+        assert torch.equal(turned_back, opened.characters.images[train_classes]), f"{90 * turns} degrees"
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_a_run_is_tested_on_its_test_characters_only(tmp_path, shots):
+    opened = generated_run(tmp_path)
+    batch = measure.sample_test_tasks(opened.state, opened.characters, shots, 20, torch.Generator().manual_seed(0))
+    assert batch.support_x.shape == (20, 5 * shots, 1, 28, 28) and batch.query_x.shape == (20, 5, 1, 28, 28)
+    test_images = opened.characters.images[opened.state["test_classes"]].flatten(0, 1)
+    known = {image.numpy().tobytes() for image in test_images}
+    sampled = torch.cat([batch.support_x, batch.query_x], 1).flatten(0, 2).mul(255).byte()
+    assert all(image.numpy().tobytes() in known for image in sampled)
+
+
+def test_the_test_uses_its_own_inner_loop_shots_and_scaled_moments(tmp_path, monkeypatch):
+    opened, calls = generated_run(tmp_path, test_steps=2, test_batch=3), []
+
+    def watch(model, learner, batch, inner, generator):
+        calls.append((learner, batch.support_x.shape[1], inner))
+        return {mode: torch.zeros(len(batch.support_x)) for mode in MODES}
+
+    monkeypatch.setattr(measure, "evaluate_modes", watch)
+    monkeypatch.setattr(measure, "TASKS_AT_ONCE", 4)
+    state = opened.state | {"second_moment": {name: p.abs() for name, p in opened.state["phi"].items()}}
+    results = measure.measure(state, 6)
+    assert [shape for _, shape, _ in calls] == [5, 5, 25, 25] and set(results) == {"1-shot", "5-shot"}
+    for learner_used, _, inner in calls:
+        assert inner == InnerLoop("adam", 1e-3, 2, 3)
+        for name, v in learner_used.second_moment.items():
+            assert torch.allclose(v, (5 / 3) ** 2 * state["second_moment"][name])
+
+
+def test_the_seed_reaches_weights_tasks_and_nothing_else(tmp_path):
+    before = torch.get_rng_state()
+    a, b, again = (train(sine(iterations=3, seed=seed), tmp_path / name) for seed, name in ((0, "a"), (1, "b"), (0, "c")))
+    assert same(a, again) and not same(a, b)
+    first = [run.open_run(sine(seed=seed), tmp_path / f"new {seed}").state["phi"]["0.weight"] for seed in (0, 1)]
+    assert not torch.equal(*first), "the seed does not reach the initial weights"
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers are not ours to change"
+
+
+def test_only_the_first_process_writes(tmp_path, monkeypatch):
+    opened = run.open_run(sine(iterations=3, meta_batch=2), tmp_path)
+    monkeypatch.setattr(run, "get_rank_and_world_size", lambda: (1, 2))
+    monkeypatch.setattr(run, "adapt_shared", adapt_together)
+    monkeypatch.setattr(run, "save_checkpoint", lambda path, state: pytest.fail("the second process wrote"))
+    run._train(opened, 0, None)
+
+
+# The command line.
+
+
+def test_any_name_of_a_device_that_works_gives_results(tmp_path, capsys):
+    arguments = ["--data", "sine", "--iterations", "3", "--test-tasks", "4", "--device", "cpu:0"]
+    main([*arguments, "--run-dir", str(tmp_path)])
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert results["meta-training"]["machine"].startswith("CPU, threads") and results["test"]["tasks"] == 4
+    assert {"version", "date", "split", "curve"} <= set(results) and len(results["curve"]) == 1
+    printed = capsys.readouterr()
+    assert str(tmp_path / "results.json") in printed.out and "squared error, mean and 95 % interval" in printed.out
+    assert "after 3 meta-iterations: " in printed.err, "the learning curve is shown while it grows"
+    main([*arguments[:-4], "--test-tasks", "2", "--device", "cpu", "--run-dir", str(tmp_path)])
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == results, "a smaller test replaced it"
+    assert "holds a test with more tasks (4)" in capsys.readouterr().out
+    main([*arguments[:-4], "--test-tasks", "0", "--device", "cpu", "--run-dir", str(tmp_path)])
+    assert str(tmp_path / "checkpoint.pt") in capsys.readouterr().out
+
+
+def test_a_fault_inside_is_not_a_wrong_argument(tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise ValueError("from deep inside")
+
+    monkeypatch.setattr(run, "meta_train", fail)
+    with pytest.raises(ValueError, match="from deep inside"):
+        main([*COMMAND, "--run-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_says_so_by_its_status(number, status, tmp_path, monkeypatch, capsys):
+    sample, calls = measure.SineTasks.sample, []
+
+    def stop(*arguments):
+        calls.append(1)
+        if len(calls) == 10:
+            signal.raise_signal(number)
+        return sample(*arguments)
+
+    monkeypatch.setattr(measure.SineTasks, "sample", stop)
+    with pytest.raises(SystemExit) as stopped:
+        main([*COMMAND, "--run-dir", str(tmp_path)])
+    assert stopped.value.code == status and "the same command continues from there" in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == 9
+
+
+def test_options_reach_the_run_and_help_tells_the_defaults(tmp_path, capsys):
+    options = "--meta-batch 2 --inner-steps 3 --inner-batch 4 --epsilon 0.5 --iterations 2 --lr 0.03 --shots 9 --seed 5"
+    main(["--data", "sine", *options.split(), "--test-tasks", "0", "--device", "cpu", "--run-dir", str(tmp_path)])
+    changes = {"meta_batch": 2, "inner_steps": 3, "inner_batch": 4, "epsilon": 0.5}
+    changes |= {"iterations": 2, "lr": 0.03, "shots": 9, "seed": 5}
+    assert settings_of(load_checkpoint(tmp_path / "checkpoint.pt")) == sine(**changes)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert "100,000 / 200,000 / 30,000" in said and "(default: 180)" in said and "(default: 1000)" in said
+    assert "\n  python -m reptile_helpers.train --data omniglot" in said, "the examples keep their lines"
+
+
+def test_two_runs_in_one_folder_are_noticed(tmp_path):
+    with interrupts.lock_folder(tmp_path), pytest.raises(ValueError, match="another run is using .*choose another"):
+        train(sine(iterations=2), tmp_path)
+    assert train(sine(iterations=2), tmp_path)["iteration"] == 2
+
+
+def test_a_checkpoint_with_settings_of_another_version(tmp_path):
+    state = train(sine(iterations=2), tmp_path)
+    save_checkpoint(tmp_path / "checkpoint.pt", state | {"configuration": state["configuration"] | {"speed": 3}})
+    with pytest.raises(ValueError, match="another version of reptile_helpers .unknown: speed.*another folder"):
+        train(sine(iterations=2), tmp_path)
+
+
+def test_training_in_a_thread_of_its_own(tmp_path):
+    with ThreadPoolExecutor() as pool:
+        state = pool.submit(train, sine(iterations=3), tmp_path).result()
+    assert state["iteration"] == 3
