@@ -1,7 +1,7 @@
 """Handwritten characters as one tensor: Omniglot, or generated characters where Omniglot cannot be had.
 
-Every character is a class of a few-shot task. This room splits the classes into those to train with and those to test
-with, and makes new ones by rotation.
+Every character is a class of a few-shot task. The classes can be split into those to train with and those to test with,
+and rotation makes new classes.
 """
 
 import html
