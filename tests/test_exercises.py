@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -197,6 +198,14 @@ def atomic_alternative(path, write):
     return path
 
 
+def snapshot_in_a_file(model, optimizer, generator, iteration):
+    file = io.BytesIO()
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "generator": generator.get_state()}
+    torch.save(state | {"iteration": iteration}, file)
+    file.seek(0)
+    return torch.load(file)
+
+
 def count_steps(alpha, length, rest):
     left, k = 1.0, 0
     while left > rest:
@@ -274,6 +283,12 @@ ALTERNATIVES = {
     "batch_norm": batch_norm_alternative,
     "paired": lambda a, b: ((a - b).mean(), 1.96 * ((a - b).var() / a.numel()).sqrt()),
     "with_query": with_query_alternative,
+    "batches_needed": lambda momentum, share: math.ceil(math.log(share) / math.log(1 - momentum) - 1e-9),
+    "snapshot": snapshot_in_a_file,
+    "meta_iteration_time": lambda t, tasks, n, cores, r: r + t * -(-tasks // n) * (n / cores if n > cores else 1),
+    "combine_means": lambda means, counts: torch.cat(
+        [mean.expand(count, *mean.shape) for mean, count in zip(means, counts, strict=True)]
+    ).mean(0),
     "centred": lambda p: (p - p.amin(0) - (p.amax(0) - p.amin(0)) / 2) / (p.amax(0) - p.amin(0)).amax() * 17 + 14,
     "distance_to_line": lambda p, a, b: torch.stack(
         [(a + max(0.0, min(1.0, ((q - a) @ (b - a) / (b - a).square().sum()).item())) * (b - a) - q).norm() for q in p]
@@ -340,6 +355,51 @@ def write_silently(path, write):
         return atomic_alternative(path, write)
     except OSError:
         return path
+
+
+def write_from_memory(path, write):
+    buffer = io.BytesIO()
+    write(buffer)
+    path.write_bytes(buffer.getvalue())
+    return path
+
+
+def write_and_copy(path, write):
+    other = path.with_suffix(".new")
+    try:
+        write_directly(other, write)
+        shutil.copy(other, path)
+    finally:
+        other.unlink()
+    return path
+
+
+def write_elsewhere(path, write):
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.move(write_directly(Path(folder, "new"), write), path)
+    return path
+
+
+def write_with_a_gap(path, write):
+    other = write_directly(path.with_suffix(".new"), write)
+    path.unlink(missing_ok=True)
+    return other.rename(path)
+
+
+def write_unflushed(path, write):
+    with open(path.with_suffix(".new"), "wb") as file:
+        write(file)
+        os.replace(file.name, path)
+    return path
+
+
+def live_snapshot(model, optimizer, generator, iteration):
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    return state | {"generator": generator.get_state(), "iteration": iteration}
+
+
+def changed_snapshot(**changes):
+    return lambda *run: snapshot_in_a_file(*run) | {key: change(*run) for key, change in changes.items()}
 
 
 def unbiased_batch_norm(x, n, gamma, beta):
@@ -505,11 +565,32 @@ WRONG = [
     ("needed_tasks", lambda spread, half: math.ceil((spread / half) ** 2), "one standard error"),
     ("needed_tasks", lambda spread, half: math.ceil(1.96 * spread / half), "is a square missing"),
     ("needed_tasks", lambda spread, half: (1.96 * spread / half) ** 2, "not a whole number"),
-    ("needed_tasks", lambda spread, half: int((1.96 * spread / half) ** 2), "the half-width is"),
+    ("needed_tasks", lambda spread, half: int((1.96 * spread / half) ** 2), "a little more than .*; round up"),
+    ("needed_tasks", lambda spread, half: int((1.96 * spread / half) ** 2) + 1, "but 256 are as well"),
     ("write_atomically", write_directly, "instead of the old bytes"),
     ("write_atomically", write_and_remove, "even the old file is gone"),
     ("write_atomically", write_a_copy, "something is left in the folder"),
     ("write_atomically", write_silently, "the caller was not told"),
+    ("write_atomically", write_from_memory, "path itself is opened for writing"),
+    ("write_atomically", write_and_copy, "path itself is opened for writing"),
+    ("write_atomically", write_elsewhere, "in a different folder"),
+    ("write_atomically", write_with_a_gap, "path is removed before"),
+    ("write_atomically", write_unflushed, "holds only 0 of 3 bytes"),
+    ("snapshot", live_snapshot, "the weights in the snapshot went with it"),
+    ("snapshot", changed_snapshot(optimizer=lambda m, o, g, i: o.state_dict()), "Adam's step count in the snapshot"),
+    ("snapshot", changed_snapshot(optimizer=lambda m, o, g, i: {"state": {}}), "moments and step count are missing"),
+    ("snapshot", changed_snapshot(generator=lambda m, o, g, i: g), "the state of the generator, a tensor"),
+    ("snapshot", changed_snapshot(iteration=lambda m, o, g, i: i + 1), "should be 5, not 6"),
+    ("snapshot", changed_snapshot(generator=lambda m, o, g, i: torch.rand(1, generator=g)), "used up random numbers"),
+    ("snapshot", lambda model, *rest: {"model": model.state_dict()}, "'optimizer' and 'generator' and 'iteration'"),
+    ("meta_iteration_time", lambda t, tasks, n, cores, r: t * tasks / n + r, "2.50 tasks each cannot be"),
+    ("meta_iteration_time", lambda t, tasks, n, cores, r: t * math.ceil(tasks / n) + r, "share the cores"),
+    ("meta_iteration_time", lambda t, tasks, n, cores, r: t * math.ceil(tasks / n) * max(1, n / cores), "exchange"),
+    ("meta_iteration_time", lambda t, tasks, n, cores, r: t * math.ceil(tasks / n) * n / cores + r, "are idle"),
+    ("combine_means", lambda means, counts: sum(means) / len(means), "each task should count the same"),
+    ("combine_means", lambda means, counts: sum(c * m for c, m in zip(counts, means, strict=True)), "divide by"),
+    ("combine_means", lambda means, counts: means[0], "not the mean over all 5 tasks"),
+    ("combine_means", lambda means, counts: means[0].mul_(3).add_(2 * means[-1]).div_(5), "has changed"),
     ("running_mean", lambda mean, phi, n: (mean + phi) / 2, "not the mean|n − 1 to 1"),
     ("running_mean", lambda mean, phi, n: mean + (phi - mean) / (n + 1), "counts the new tensor already"),
     ("running_mean", lambda mean, phi, n: mean.mul_(n - 1).add_(phi).div_(n), "has changed"),
@@ -517,6 +598,11 @@ WRONG = [
     ("batch_norm", lambda x, n, g, b: batch_norm_alternative(x, n, g, b, eps=0.0), "eps is missing"),
     ("batch_norm", unbiased_batch_norm, "divide by the number of values"),
     ("batch_norm", lambda x, n, g, b: batch_norm_alternative(x, n, torch.ones_like(g), b), "that is not γ"),
+    ("batch_norm", lambda x, n, g, b: F.layer_norm(x, x.shape[1:]), "only the first n|that is not γ"),
+    ("batches_needed", lambda m, share: math.ceil(math.log(share) / math.log(m)), "1 − momentum, not by momentum"),
+    ("batches_needed", lambda m, share: math.log(share) / math.log(1 - m), "not a whole number"),
+    ("batches_needed", lambda m, share: int(math.log(share) / math.log(1 - m) + 1e-9) - 1, "is left, not"),
+    ("batches_needed", lambda m, share: math.ceil(math.log(share) / math.log(1 - m)) + 1, "are as well"),
     ("paired", lambda a, b: (b.mean() - a.mean(), 0.1), "the sign is wrong"),
     ("paired", lambda a, b: (a.mean() - b.mean(), 1.96 * ((a.var() + b.var()) / len(a)) ** 0.5), "on different tasks"),
     ("paired", lambda a, b: ((a - b).mean(), (a - b).std()), "1.96 standard errors"),

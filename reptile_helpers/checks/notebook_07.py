@@ -1,29 +1,18 @@
 """Checks for the exercises of notebook 07."""
 
+import math
+
 import torch
 
 from reptile_helpers.checks.exercise import close, exercise, require
 
 
-@exercise
-def batch_norm(f):
-    for examples, n, channels in ((6, 5, 3), (4, 4, 2), (7, 2, 1)):
-        x = 3 + 2 * torch.randn(examples, channels, 4, 5, dtype=torch.float64)
-        gamma, beta = torch.randn(2, channels, dtype=torch.float64)
-        result = f(x, n, gamma, beta)
-        require(result.shape == x.shape, f"the shape should stay {list(x.shape)}, not {list(result.shape)}")
-
-        def expected(of, correction=0, eps=1e-3, x=x, gamma=gamma, beta=beta):
-            variance, mean = torch.var_mean(of, (0, 2, 3), correction=correction, keepdim=True)
-            return (x - mean) / (variance + eps).sqrt() * gamma[:, None, None] + beta[:, None, None]
-
-        require(n == examples or not close(result, expected(x)), "only the first n examples should give the statistics")
-        require(not close(result, expected(x[:n], correction=1)), "the variance should divide by the number of values")
-        require(not close(result, expected(x[:n], eps=0)), "eps is missing under the root")
-        require(close(result, expected(x[:n])), "that is not γ · (x − μ) / √(σ² + ε) + β, channel by channel")
+def _paired(scores_a, scores_b):
+    difference = scores_a - scores_b
+    return difference.mean().item(), 1.96 * difference.std().item() / math.sqrt(len(difference))
 
 
-@exercise
+@exercise(reference=_paired)
 def paired(f):
     for count in (10, 300):
         a = torch.randn(count, dtype=torch.float64)
@@ -32,15 +21,45 @@ def paired(f):
         require(
             isinstance(result, tuple | list) and len(result) == 2, "return two numbers, the mean and the half-width"
         )
-        require(not close(-result[0], (a - b).mean()), "the sign is wrong: a positive number means that a is better")
-        require(close(result[0], (a - b).mean()), "the first number should be the mean of a − b")
-        apart = 1.96 * ((a.var() + b.var()) / count).sqrt()
-        require(not close(result[1], apart), "that treats a and b as measured on different tasks; use the differences")
-        half = 1.96 * (a - b).std() / count**0.5
+        mean, half = (float(number) for number in result)
+        require(not close(-mean, (a - b).mean()), "the sign is wrong: a positive number means that a is better")
+        require(close(mean, (a - b).mean()), "the first number should be the mean of a − b")
+        apart = 1.96 * ((a.var() + b.var()) / count).sqrt().item()
+        require(abs(half / apart - 1) > 1e-3, "that treats a and b as measured on different tasks; use the differences")
+        widths = [1.96 * (a - b).std(correction=c).item() / math.sqrt(count) for c in (0, 1)]
         require(
-            close(result[1], half) or close(result[1], 1.96 * (a - b).std(correction=0) / count**0.5),
+            min(abs(half / width - 1) for width in widths) < 1e-3,
             "the half-width should be 1.96 standard errors of the differences",
         )
+
+
+def _batch_norm(x, n, gamma, beta, eps=1e-3):
+    variance, mean = torch.var_mean(x[:n], (0, 2, 3), correction=0, keepdim=True)
+    return gamma[:, None, None] * (x - mean) / (variance + eps).sqrt() + beta[:, None, None]
+
+
+@exercise(reference=_batch_norm)
+def batch_norm(f):
+    for examples, n, channels in ((6, 5, 3), (4, 4, 2), (7, 2, 1)):
+        x = 3 + 2 * torch.randn(examples, channels, 4, 5, dtype=torch.float64)
+        gamma, beta = torch.randn(2, channels, dtype=torch.float64)
+        before = x.clone()
+        result = f(x, n, gamma, beta)
+        require(torch.equal(x, before), "x itself has changed; return a new tensor")
+        require(isinstance(result, torch.Tensor), f"return a tensor, not a {type(result).__name__}")
+        require(result.shape == x.shape, f"the shape should stay {list(x.shape)}, not {list(result.shape)}")
+
+        def expected(of, dims=(0, 2, 3), correction=0, eps=1e-3, x=x, gamma=gamma, beta=beta):
+            variance, mean = torch.var_mean(of, dims, correction=correction, keepdim=True)
+            return (x - mean) / (variance + eps).sqrt() * gamma[:, None, None] + beta[:, None, None]
+
+        require(n == examples or not close(result, expected(x)), "only the first n examples should give the statistics")
+        require(not close(result, expected(x[:n], correction=1)), "the variance should divide by the number of values")
+        require(not close(result, expected(x[:n], eps=0)), "eps is missing under the root")
+        require(
+            channels == 1 or not close(result, expected(x[:n], (0, 1, 2, 3))), "each channel has statistics of its own"
+        )
+        require(close(result, expected(x[:n])), "that is not γ · (x − μ) / √(σ² + ε) + β, channel by channel")
 
 
 @exercise
@@ -61,3 +80,22 @@ def with_query(f):
             "a mean of variances forgets that support set and query have different means",
         )
         require(close(result[1], variance), "that is not the variance of the n + 1 images; is it E[x²] − μ²?")
+
+
+@exercise
+def batches_needed(f):
+    for momentum, share in ((0.1, 0.01), (0.1, 0.5), (0.5, 0.125), (0.01, 0.1), (0.9, 0.5)):
+        n = f(momentum, share)
+        require(n == int(n), f"{n} is not a whole number of batches")
+        left = (1 - momentum) ** n
+        require(
+            momentum == 0.5 or n != math.ceil(math.log(share) / math.log(momentum)),
+            "each batch multiplies the start value by 1 − momentum, not by momentum",
+        )
+        require(
+            left <= share * (1 + 1e-9), f"with momentum {momentum}, {left:.3g} of the start value is left, not {share}"
+        )
+        fewer = (1 - momentum) ** (n - 1)
+        require(
+            fewer > share * (1 + 1e-9), f"with momentum {momentum}, {n} batches are enough, but {n - 1} are as well"
+        )

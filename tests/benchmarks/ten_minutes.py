@@ -1,6 +1,6 @@
 """What do ten minutes on two cores buy? torchrun --nproc-per-node=2 -m tests.benchmarks.ten_minutes [--seed 0]
 
-The runs by the clock in section 7 of notebook 08: 5-way Omniglot, ten tasks per meta-iteration, an inner learning rate
+The runs by the clock in section 3 of notebook 11: 5-way Omniglot, ten tasks per meta-iteration, an inner learning rate
 of 0.005, ε = 1 to the end, and the mean of φ over the last fifth of the time. It stops after 590 seconds, loading
 Omniglot included, as torchrun and PyTorch need the other ten to start. Then it tests, which is not part of the time.
 """
