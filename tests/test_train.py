@@ -274,7 +274,7 @@ def test_a_checkpoint_of_another_network_in_its_place(tmp_path):
 def test_a_checkpoint_of_another_kind_of_device_in_its_place(tmp_path):
     settings = sine(iterations=5)
     save_checkpoint(tmp_path / "checkpoint.pt", train(settings, tmp_path) | {"generator": torch.zeros(16).byte()})
-    with pytest.raises(ValueError, match="is of a run on a different kind of device than cpu; it can only continue there"):
+    with pytest.raises(ValueError, match="on a different kind of device than cpu; it can only continue there"):
         train(settings, tmp_path)
 
 
