@@ -69,6 +69,15 @@ def jupyter_server(folder):
         process.wait()
 
 
+def write_notebook(server, name, cells):
+    """Make notebooks/<name>.ipynb of code cells."""
+    cells = [nbformat.v4.new_code_cell(source) for source in cells]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # else JupyterLab asks
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=kernel), server.folder / "notebooks" / f"{name}.ipynb"
+    )
+
+
 @contextmanager
 def chromium():
     """Playwright's Browser."""
