@@ -1,15 +1,10 @@
-"""Figures with a text alternative and a caption that says what they show.
-
-Importing this module does not touch matplotlib's settings. A notebook calls `use_style()` once, after its imports; from
-then on its own figures look like those that are made here.
-"""
+"""Figures with a text alternative and a caption that says what they show, and the colours for them."""
 
 import base64
 import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from html import escape
 
 import matplotlib.pyplot as plt
@@ -23,53 +18,16 @@ from PIL import Image
 from torch.nn import functional as F
 
 from reptile_helpers.characters import Characters
+from reptile_helpers.style import BLACK, BLUE, COLORS, GRAY, GREEN, ORANGE, PINK, RED, SKY, our_style, use_style
 
-# Okabe and Ito's palette, made darker where it was too pale on white: each colour has a contrast of at least 3 : 1, and
-# colour-blind readers can still tell them apart.
-BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK, GRAY = (
-    "#004E96", "#C98400", "#009E66", "#DE62B0", "#2394E6", "#AF1B0A", "#000000", "#636363"
-)  # fmt: skip
-
-# Every method has the same colour in all notebooks.
-COLORS = {
-    "random": GRAY,
-    "joint training": ORANGE,
-    "Reptile": BLUE,
-    "FOMAML": GREEN,
-    "MAML": PINK,
-    "nearest neighbour": SKY,
-    "joint + new head": RED,
-    "paper": BLACK,
-}
-
-STYLE = {
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 100,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 12,
-    "font.size": 11,
-    "legend.fontsize": 10,
-    "legend.frameon": False,
-    "lines.linewidth": 2,
-}
+__all__ = [
+    "BLACK", "BLUE", "COLORS", "GRAY", "GREEN", "ORANGE", "PINK", "RED", "SKY",
+    "freeze_layout", "image_grid", "interval_plot", "label_lines", "made_from", "our_style", "probability_rows",
+    "render", "show", "use_style",
+]  # fmt: skip
 
 _PIXELS_PER_INCH = 100  # on the page, as the browser counts
 _DPI = 200  # of the stored image: twice as many, for the sharp screens that most laptops have
-
-
-def use_style() -> None:
-    """Make all further figures of this notebook look like ours, whatever matplotlib's settings were before.
-
-    It starts from matplotlib's defaults. Our colours are chosen for white paper: a dark style would hide black lines.
-    """
-    plt.style.use(["default", STYLE])
-
-
-def our_style() -> AbstractContextManager:
-    """A context in which figures look like ours; afterwards the settings are as before."""
-    return plt.style.context(["default", STYLE])
 
 
 def render(fig: Figure, alt: str, caption: str, data: Characters | None = None) -> dict[str, str]:
@@ -151,7 +109,7 @@ def image_grid(
         )
         for i, row in enumerate(rows):
             for j, image in enumerate(row):
-                axes[i, j].imshow(image, cmap="gray", vmin=0, vmax=1 if image.is_floating_point() else 255)
+                axes[i, j].imshow(np.asarray(image), cmap="gray", vmin=0, vmax=1 if image.is_floating_point() else 255)
                 axes[i, j].set(xticks=[], yticks=[])
                 axes[i, j].spines[:].set(visible=True, color="lightgray")
             if row_labels:
@@ -174,7 +132,7 @@ def probability_rows(ax: Axes, images: Mapping[str, torch.Tensor], probabilities
         x = 0.0
         for title, column in images.items():
             framed = F.pad(column, (2, 2, 2, 2), value=0.8)
-            ax.imshow(framed.flatten(0, 1), extent=(x, x + 1, -len(column), 0), cmap="gray", vmin=0, vmax=1)
+            ax.imshow(framed.flatten(0, 1).numpy(), extent=(x, x + 1, -len(column), 0), cmap="gray", vmin=0, vmax=1)
             ax.annotate(title, (x + 0.5, 0), (0, 4), textcoords="offset points", ha="center", fontsize=10)
             x += 1.1
         for title, column in probabilities.items():

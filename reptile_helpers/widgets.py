@@ -1,4 +1,4 @@
-"""Live pictures: controls above a picture that is drawn again at every move. What it shows is decided in Python."""
+"""Live views: controls above a picture that is drawn again at every move, and questions to the reader."""
 
 import math
 import traceback
@@ -11,7 +11,6 @@ import ipywidgets
 import traitlets
 from IPython.display import display
 
-from reptile_helpers.drawings import prepare
 from reptile_helpers.plots import RED
 
 _GREEK = {"alpha": "α", "beta": "β", "epsilon": "ε", "phi": "φ", "theta": "θ"}
@@ -33,95 +32,6 @@ class Picture(anywidget.AnyWidget):
     answered = traitlets.Int().tag(sync=True)
 
     _esm = Path(__file__).with_name("picture.js")
-
-
-class Pad(anywidget.AnyWidget):
-    """A sheet of paper for mouse, finger or pen, with what the network sees of it beside it.
-
-    label: its name. strokes: what is drawn on it, as in drawings.py, changed at the end of every stroke; may be set.
-    image: what `drawings.prepare` makes of it. seen: the same as hexadecimal digits, a byte per pixel, for the browser.
-    """
-
-    label = traitlets.Unicode().tag(sync=True)
-    strokes = traitlets.List().tag(sync=True)
-    seen = traitlets.Unicode().tag(sync=True)
-
-    @traitlets.observe("strokes")
-    def _see(self, change):
-        self.image = prepare(self.strokes)
-        self.seen = bytes((255 * self.image).byte().flatten().tolist()).hex()
-
-    def __init__(self, **traits):
-        super().__init__(**traits)
-        self._see(None)
-
-    _esm = """
-    function render({ model, el }) {
-      const ground = "display:inline-block;background:white;border:1px solid gray;vertical-align:top;";
-      el.innerHTML = `<div style="margin:4px"><b></b><br>
-        <canvas class="paper" width="280" height="280" style="${ground}width:140px;height:140px;touch-action:none;
-          cursor:crosshair" role="img"></canvas>
-        <canvas class="seen" width="28" height="28" style="${ground}width:56px;height:56px;image-rendering:pixelated"
-          role="img"></canvas><br>
-        <button class="undo">undo</button> <button class="clear">clear</button></div>`;
-      const paper = el.querySelector(".paper"), seen = el.querySelector(".seen"), pen = paper.getContext("2d");
-      let stroke = null, pointer = null;
-      function draw() {
-        const strokes = [...model.get("strokes"), ...(stroke ? [stroke] : [])];
-        pen.clearRect(0, 0, 280, 280);
-        pen.lineWidth = 8;
-        pen.lineCap = pen.lineJoin = "round";
-        for (const points of strokes) {
-          pen.beginPath();
-          for (const [x, y] of [...points, points.at(-1)]) pen.lineTo(280 * x, 280 * y);
-          pen.stroke();
-        }
-        paper.ariaLabel = `drawing ${model.get("label")}: ${strokes.length} strokes`;
-        el.querySelector("b").textContent = model.get("label");
-      }
-      function see() {
-        const pixels = new ImageData(28, 28), digits = model.get("seen");
-        for (let i = 0; i < 784; i++) {
-          pixels.data.fill(parseInt(digits.slice(2 * i, 2 * i + 2), 16), 4 * i, 4 * i + 3);
-          pixels.data[4 * i + 3] = 255;
-        }
-        seen.getContext("2d").putImageData(pixels, 0, 0);
-        seen.ariaLabel = `what the network sees of drawing ${model.get("label")}`;
-      }
-      function change(strokes) {
-        model.set("strokes", strokes);
-        model.save_changes();
-      }
-      function point(event) {
-        const box = paper.getBoundingClientRect();
-        const inside = (value) => Math.round(1000 * Math.min(1, Math.max(0, value))) / 1000;
-        stroke.push([inside((event.clientX - box.left) / box.width), inside((event.clientY - box.top) / box.height)]);
-        draw();
-      }
-      function end(event) {
-        if (event.pointerId !== pointer) return;
-        const strokes = [...model.get("strokes"), stroke];
-        stroke = pointer = null;
-        change(strokes);
-      }
-      paper.addEventListener("pointerdown", (event) => {
-        if (stroke || event.button) return;
-        paper.setPointerCapture(pointer = event.pointerId);
-        stroke = [];
-        point(event);
-      });
-      paper.addEventListener("pointermove", (event) => event.pointerId === pointer && point(event));
-      paper.addEventListener("pointerup", end);
-      paper.addEventListener("pointercancel", end);
-      el.querySelector(".undo").addEventListener("click", () => change(model.get("strokes").slice(0, -1)));
-      el.querySelector(".clear").addEventListener("click", () => change([]));
-      model.on("change:strokes change:label", draw);
-      model.on("change:seen", see);
-      draw();
-      see();
-    }
-    export default { render };
-    """
 
 
 def show_errors(function: Callable, error: ipywidgets.HTML) -> Callable:

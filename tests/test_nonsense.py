@@ -241,7 +241,6 @@ ROWS = [
     (widgets.predict, lambda: widgets.predict("How many?"), "needs choices"),
     (widgets.play_button, lambda: widgets.play_button(None), "min"),
     (quiz, lambda: quiz(torch.ones(3, 2, 1, 28, 28), torch.zeros(3, 2).long(), None, None), "one example of each"),
-    (widgets.Pad, lambda: widgets.Pad(strokes=[[[3, 3]]]), "are not strokes"),
     (widgets.explore, lambda: widgets.explore(lambda a: {}, a=3), "value"),
     (widgets.explore, lambda: widgets.explore(lambda a: {}, a=ipywidgets.IntSlider()), "text/html"),
 ]

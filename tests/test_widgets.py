@@ -14,7 +14,7 @@ from reptile_helpers.drawings import load_drawings, prepare
 from reptile_helpers.plots import render
 from reptile_helpers.quiz import quiz
 from reptile_helpers.tasks import FewShotTasks
-from reptile_helpers.widgets import Pad, explore, play_button, predict, show_errors
+from reptile_helpers.widgets import explore, play_button, predict, show_errors
 
 
 def draw(height, label):
@@ -287,15 +287,3 @@ def test_the_images_of_the_test_are_in_the_order_of_the_labels(batch, displayed)
     order = torch.tensor([3, 1, 4, 0, 2])
     shuffled = quiz(batch.support_x[:, order], batch.support_y[:, order], batch.query_x, batch.query_y)
     assert shuffled.html == quiz(*batch).html
-
-
-def test_a_pad_sees_what_is_drawn():
-    strokes = load_drawings()["A"]
-    pad = Pad(label="A", strokes=strokes)
-    assert torch.equal(pad.image, prepare(strokes))
-    pixels = torch.tensor(list(bytes.fromhex(pad.seen))).view(28, 28)
-    assert torch.equal(pixels, (255 * pad.image).long())
-    order = []
-    pad.observe(lambda change: order.append(pad.image.sum().item()), "strokes")
-    pad.strokes = []
-    assert pad.image.eq(1).all() and order == [784.0]  # others that watch the strokes find the new image

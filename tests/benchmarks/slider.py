@@ -2,7 +2,7 @@
 
 Runs each notebook in JupyterLab in Chromium and presses arrow keys on the sliders of its views, 40 in all. Prints the
 median and the 95 % quantile of the milliseconds from the key to the decoded picture, which the browser measures.
-For the pads of 09 it is from the touch of the pen, through a stroke, to the new probabilities.
+For the board of 09 it is from the end of a stroke to the new probabilities.
 
 Needs the extra `browser`. Run it on an idle machine.
 """
@@ -31,18 +31,35 @@ def measure(page):
     return times
 
 
+# From the end of a stroke to other probabilities next to the query.
+WATCH = """board => {
+    const told = () => [...board.querySelectorAll(".percent")].map(it => it.textContent).join();
+    let before = told(), start = null;
+    board.addEventListener("pointerup", () => { start ??= performance.now(); }, {capture: true, once: true});
+    board.nextAnswer = new Promise(resolve => {
+        new MutationObserver((_, observer) => {
+            if (start === null || told() === before) return;
+            observer.disconnect();
+            resolve(performance.now() - start);
+        }).observe(board, {subtree: true, childList: true, characterData: true});
+    });
+}"""
+
+
 def strokes(page):
-    board, paper = page.locator(".board"), page.locator(".board canvas.paper").last
+    board, times = page.locator(".board"), []
+    paper = board.locator("canvas.paper").last
     paper.scroll_into_view_if_needed()
     box = paper.bounding_box()
-
-    def stroke(n):
+    for n in range(1, 21):
+        board.evaluate(WATCH)
         page.mouse.move(box["x"] + 30, box["y"] + 6 * n)
         page.mouse.down()
         page.mouse.move(box["x"] + 100, box["y"] + 6 * n + 3)
         page.mouse.up()
-
-    return [milliseconds_to_next_picture(board, lambda n=n: stroke(n)) for n in range(1, 21)]
+        times.append(board.evaluate("it => it.nextAnswer"))
+        page.wait_for_function("!document.querySelector('.board .busy.now')")
+    return times
 
 
 def main():

@@ -3,6 +3,7 @@
 import json
 import re
 
+from board import draw, pads, press_button, wait_for_answer
 from lab import ROOT
 from views import drag_in_picture, drag_slider, explorers, milliseconds_to_next_picture, picture, press, settle, sliders
 
@@ -97,73 +98,58 @@ def choose(explorer, act):
     settle(explorer)
 
 
-def draw(page, name, strokes, touch=False):
-    """Draw on the pad with this label, after clearing it."""
-    pad = page.locator(".board div:has(> canvas.paper)", has=page.get_by_text(name, exact=True))
-    pad.get_by_role("button", name="clear").click()
-    paper = pad.locator("canvas.paper")
-    paper.scroll_into_view_if_needed()
-    box = paper.bounding_box()
-    browser = page.context.new_cdp_session(page)
-    for stroke in strokes:
-        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
-        if touch:
-            kinds = ["touchStart"] + ["touchMove"] * (len(places) - 1) + ["touchEnd"]
-            for kind, points in zip(kinds, [[place] for place in places] + [[]], strict=True):
-                points = [{"x": x, "y": y} for x, y in points]
-                browser.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-        else:
-            page.mouse.move(*places[0])
-            page.mouse.down()
-            for place in places[1:]:
-                page.mouse.move(*place)
-            page.mouse.up()
-    browser.detach()
-    return pad
-
-
-def says(page, text, timeout=10_000):
-    page.wait_for_function(
-        "text => document.querySelector('.board figcaption')?.innerText.includes(text)", arg=text, timeout=timeout
-    )
-
-
 def draw_until_it_is_right(page):
-    """09: drawn by mouse and by finger, a query is recognized; undo and clear take strokes back; a set is kept."""
-    says(page, "query 1 is B")
-    pad = draw(page, "query 1", DRAWINGS["A"])
-    says(page, "query 1 is A")
-    # Python's image and the browser's are the same: dark pixels here are ink there.
-    ink = pad.locator("canvas.seen").evaluate(
-        "it => it.getContext('2d').getImageData(0, 0, 28, 28).data.filter((v, i) => i % 4 === 0 && v < 128).length"
-    )
-    assert 20 < ink < 80
+    """09: drawn by mouse and by finger, a query is recognized; undo and clear take strokes back."""
+    wait_for_answer(page, "query 1 is B")
+    draw(page, "query 1", DRAWINGS["A"])
+    wait_for_answer(page, "query 1 is A")
     draw(page, "query 2", DRAWINGS["D"], touch=True)
-    says(page, "query 2 is D")
-
+    wait_for_answer(page, "query 2 is D")
+    pad = pads(page, "query 2")
+    strokes = len(DRAWINGS["D"])
+    assert f"{strokes} stroke" in pad.locator("canvas.paper").get_attribute("aria-label")
     pad.get_by_role("button", name="undo").click()
-    assert "1 strokes" in pad.locator("canvas.paper").get_attribute("aria-label")
+    page.wait_for_function(
+        "text => document.querySelector('.board .pad[data-name=\"query 2\"] .paper').ariaLabel.includes(text)",
+        arg=f"{strokes - 1} stroke",
+    )
     pad.get_by_role("button", name="clear").click()
-    page.wait_for_function("!document.querySelector('.board figcaption').innerText.includes('query 1')")
+    page.wait_for_function("!document.querySelector('.board').innerText.includes('query 2 is')")
+    press_button(page, "sample drawings")
+    wait_for_answer(page, "query 1 is B")
+    wait_for_answer(page, "query 2 is E")
+    assert not page.locator(".board .message").inner_text()
 
-    page.get_by_role("button", name="save", exact=True).click()
-    page.get_by_role("button", name="clear all", exact=True).click()
-    page.get_by_text("Draw at least two examples and one query.", exact=True).wait_for()  # not the cell's own text
-    page.get_by_role("button", name="load", exact=True).click()
-    says(page, "query 2 is D")
-    page.get_by_role("button", name="sample drawings", exact=True).click()
-    says(page, "query 1 is B")
-    page.locator(".board input[type=text]").fill("nothing.json")
-    page.get_by_role("button", name="load", exact=True).click()
-    page.locator(".board pre", has_text="There is no file nothing.json").wait_for()
-    page.get_by_role("button", name="sample drawings", exact=True).click()
-    page.locator(".board pre").wait_for(state="detached")
+
+def take_the_test(page):
+    """05: every task of the test is answered, and the score appears."""
+    quiz = page.locator(".quiz")
+    quiz.scroll_into_view_if_needed()
+    count = int(re.search(r"of (\d+)", quiz.inner_text())[1])
+    for task in range(count):
+        page.wait_for_function(
+            "text => document.querySelector('.quiz').innerText.includes(text)", arg=f"Task {task + 1} of {count}"
+        )
+        quiz.locator("button").nth(task % 5).click()
+    page.wait_for_function("document.querySelector('.quiz').innerText.includes('You recognized')")
+
+
+def enter_predictions(page):
+    """Every question takes an answer."""
+    for prediction in page.locator(".prediction").all():
+        prediction.scroll_into_view_if_needed()
+        for handle in prediction.locator(".noUi-handle").all():
+            press(handle, "ArrowRight")
+        for button in prediction.locator(".widget-toggle-buttons button").all()[:1]:
+            button.click()
+        prediction.get_by_text("noted").wait_for()
 
 
 ACTIONS = {
     "01": [drag_a_point],
     "02": [drag_the_start, lambda page: drag_the_start(page, touch=True)],
     "06": [choose_characters],
+    "05": [lambda page: take_the_test(page) if page.locator(".quiz").count() else None],
     "09": [draw_until_it_is_right],
 }
 
@@ -172,5 +158,6 @@ def use(page, number):
     """All views of a notebook that has been run."""
     for explorer in explorers(page):
         every_slider(explorer)
+    enter_predictions(page)
     for action in ACTIONS.get(number, ()):
         action(page)

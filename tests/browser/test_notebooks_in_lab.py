@@ -6,10 +6,9 @@ SCREENSHOTS in the environment names a folder for pictures.
 import os
 from pathlib import Path
 
-import nbformat
 import pytest
 from interactions import use
-from lab import ROOT, new_page, open_and_run
+from lab import ROOT, new_page, open_and_run, write_notebook
 from views import explorers, press, settle, sliders
 
 OUTPUT = ".jp-Cell-outputArea"
@@ -39,7 +38,7 @@ def test_runs_in_lab(name, page, server, tmp_path):
     use(page, name[:2])
 
 
-def test_the_pad_in_notebook_7(page, server):
+def test_the_board_in_notebook_7(page, server):
     open_and_run(page, server, "09_draw_your_own", app="notebook")
     use(page, "09")
 
@@ -68,10 +67,8 @@ from reptile_helpers.widgets import explore
 def draw(n):
     return render(plt.figure(), alt=f"{1 / n}", caption="")
 
-explore(draw, n=IntSlider(1, 0, 2));"""
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}  # else JupyterLab asks
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=kernel)
-    nbformat.write(notebook, server.folder / "notebooks" / "error.ipynb")
+explore(draw, n=IntSlider(1, 0, 2))"""
+    write_notebook(server, "error", [source])
     open_and_run(page, server, "error", app)
     (explorer,) = explorers(page)
     (handle,) = sliders(explorer).values()
