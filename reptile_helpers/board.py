@@ -75,7 +75,7 @@ class Board(anywidget.AnyWidget):
         except OSError as error:
             return f"{path} cannot be read: {error.strerror or error}."
         except ValueError as error:
-            return str(error)
+            return f"{error}."
         self.drawings = drawings
         return self.message or f"Loaded from {path}."
 

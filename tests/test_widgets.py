@@ -229,7 +229,7 @@ def test_a_file_that_fails_is_a_sentence(board, tmp_path):
     (tmp_path / "damaged.json").write_text('{"A": [[', encoding="utf-8")
     for button, file, message in (
         ("load", tmp_path / "none.json", "There is no file .*none.json. Save your drawings first."),
-        ("load", tmp_path / "damaged.json", "damaged.json holds no drawings"),
+        ("load", tmp_path / "damaged.json", "damaged.json does not contain drawings"),
         ("load", " ", "Enter the name of a file first."),
         ("save", "", "Enter the name of a file first."),
         ("save", tmp_path, "cannot be written: "),
