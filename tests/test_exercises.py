@@ -249,6 +249,104 @@ def endless_distance(points, a, b):
     return ((points[:, 0] - a[0]) * dy - (points[:, 1] - a[1]) * dx).abs() / (b - a).norm()
 
 
+def vmapped_conv(x, weight, bias, stride, padding):
+    x = x.unflatten(1, (len(weight), -1)).transpose(0, 1)
+    y = torch.vmap(partial(F.conv2d, stride=stride, padding=padding))(x, weight, bias)
+    return y.transpose(0, 1).flatten(1, 2)
+
+
+def looped_conv(x, weight, bias, stride, padding):
+    parts = x.unflatten(1, (len(weight), -1)).unbind(1)
+    return torch.cat([F.conv2d(*task, stride, padding) for task in zip(parts, weight, bias, strict=True)], 1)
+
+
+def grouped_conv(x, weight, bias, stride, padding):
+    return F.conv2d(x, weight.flatten(0, 1), bias.flatten(), stride, padding, groups=len(weight))
+
+
+def mixes_tasks_by_gradient(program, weights, x):
+    for t in range(len(x)):
+        inputs = x.clone().requires_grad_()
+        (g,) = torch.autograd.grad(program(weights, inputs)[t].sin().sum(), inputs)
+        if any(g[other].abs().max() > 0 for other in range(len(x)) if other != t):
+            return True
+    return False
+
+
+def mixes_task_0(program, weights, x):
+    changed = x.clone()
+    changed[0] += 1
+    return not torch.equal(program(weights, changed)[1:], program(weights, x)[1:])
+
+
+def clip_one_by_one(gradients, limit):
+    clipped = {name: g.clone() for name, g in gradients.items()}
+    for parts in zip(*clipped.values(), strict=True):
+        norm = torch.cat([part.flatten() for part in parts]).norm()
+        if norm > limit:
+            for part in parts:
+                part.mul_(limit / norm)
+    return clipped
+
+
+def clip_together(gradients, limit):
+    norm = torch.cat([g.flatten() for g in gradients.values()]).norm()
+    return {name: g * min(1, limit / norm) for name, g in gradients.items()}
+
+
+def clip_each_tensor(gradients, limit):
+    return {name: torch.stack([part * min(1, limit / part.norm()) for part in g]) for name, g in gradients.items()}
+
+
+def clip_always(gradients, limit):
+    norms = [torch.cat([g[t].flatten() for g in gradients.values()]).norm() for t in range(len(gradients["0.bias"]))]
+    return {
+        name: torch.stack([limit * part / norm for part, norm in zip(g, norms, strict=True)])
+        for name, g in gradients.items()
+    }
+
+
+def clip_in_place(gradients, limit):
+    for name, g in clip_one_by_one(gradients, limit).items():
+        gradients[name].copy_(g)
+    return gradients
+
+
+def maml_by_autograd(loss, phi, batches, alpha):
+    start = w = phi.clone().requires_grad_()
+    for batch in batches[:-1]:
+        (g,) = torch.autograd.grad(loss(w, batch), w, create_graph=True)
+        w = w - alpha * g
+    return torch.autograd.grad(loss(w, batches[-1]), start)[0]
+
+
+def inner_loop(loss, phi, batches, alpha):
+    gradients = []
+    for batch in batches:
+        gradients.append(torch.func.grad(loss)(phi, batch))
+        phi = phi - alpha * gradients[-1]
+    return gradients
+
+
+def maml_in_place(loss, phi, batches, alpha):
+    result = maml_by_autograd(loss, phi, batches, alpha)
+    phi -= alpha * result
+    return result
+
+
+def hessian_vector_by_backward(loss, w, v):
+    w = w.clone().requires_grad_()
+    (g,) = torch.autograd.grad(loss(w), w, create_graph=True)
+    (g * v).sum().backward()
+    return w.grad
+
+
+def hessian_vector_by_rows(loss, w, v):
+    w = w.clone().requires_grad_()
+    (g,) = torch.autograd.grad(loss(w), w, create_graph=True)
+    return torch.stack([torch.autograd.grad(entry, w, retain_graph=True)[0] @ v for entry in g])
+
+
 ALTERNATIVES = {
     "outer_step": lambda phi, thetas, epsilon: (1 - epsilon) * phi + epsilon * sum(thetas) / len(thetas),
     "outer_gradient": lambda phi, thetas: sum(phi - theta for theta in thetas) / len(thetas),
@@ -261,16 +359,17 @@ ALTERNATIVES = {
     "annealed": lambda i, n, epsilon: (n - i) * epsilon / n,
     "adam_step": adam_in_other_words,
     "one_query_batches": whole_pool,
-    "linear_tasks": lambda x, weight, bias: torch.einsum("tei,toi->teo", x, weight) + bias.unsqueeze(1),
-    "conv_tasks": lambda x, weight, bias: torch.vmap(partial(F.conv2d, padding=1))(x, weight, bias),
+    "conv_tasks": vmapped_conv,
+    "mixes_tasks": mixes_tasks_by_gradient,
+    "clip_tasks": clip_one_by_one,
     "outer_update": restoring_outer_update,
     "has_leak": lambda c, s, q: (
         len({*c.tolist()}) < len(c) or bool((torch.cat([s, q], 1).sort(1).values.diff() == 0).any())
     ),
     "untouched": untouched_by_backward,
-    "reptile_gradient": lambda phi, theta, alpha: phi / alpha - theta / alpha,
-    "expected_coefficients": lambda shares: (sum(shares), sum(shares) - sum(s * i for i, s in enumerate(shares, 1))),
-    "hessian_vector": lambda loss, w, v: torch.func.jacrev(torch.func.grad(loss))(w) @ v,
+    "maml": maml_by_autograd,
+    "shares_for": lambda k, first, second: [first + second, -second] + [0.0] * (k - 2),
+    "hessian_vector": hessian_vector_by_backward,
     "steps_needed": count_steps,
     "nearest_point": lambda A, b: torch.linalg.pinv(A / A.norm(dim=1, keepdim=True)) @ (b / A.norm(dim=1)),
     "gradient_through_theta": hessian_times_gradient,
@@ -294,7 +393,6 @@ ALTERNATIVES = {
         [(a + max(0.0, min(1.0, ((q - a) @ (b - a) / (b - a).square().sum()).item())) * (b - a) - q).norm() for q in p]
     ),
     "with_none": lambda p, t: torch.where(p.amax(-1) >= t, p.argmax(-1), torch.tensor(-1)),
-    "loss_tasks": lambda logits, y: sum(F.cross_entropy(*task) for task in zip(logits, y, strict=True)),
 }
 
 
@@ -405,12 +503,6 @@ def changed_snapshot(**changes):
 def unbiased_batch_norm(x, n, gamma, beta):
     first = x[:n].transpose(0, 1).flatten(1)
     return F.batch_norm(x, first.mean(1), first.var(1), gamma, beta, eps=1e-3)
-
-
-def reshaped_conv(x, weight, bias):
-    stacked = x.reshape(x.shape[1], -1, *x.shape[3:])
-    y = F.conv2d(stacked, weight.flatten(0, 1), bias.flatten(), padding=1, groups=len(x))
-    return y.reshape(*x.shape[:2], weight.shape[1], *x.shape[3:])
 
 
 def in_place(phi, thetas, epsilon):
@@ -524,12 +616,6 @@ WRONG = [
     ("one_query_batches", lambda support, query: torch.cat([support, query]), "the shape should be"),
     ("one_query_batches", lambda s, q: whole_pool(s, q).flip(1), "begin with the whole support set"),
     ("one_query_batches", lambda s, q: whole_pool(s, q[:1].expand_as(q)), "row 1 should end with query 1"),
-    ("linear_tasks", lambda x, weight, bias: x @ weight.transpose(1, 2), "the bias is missing"),
-    ("linear_tasks", lambda x, weight, bias: x @ weight[0].T + bias[:, None], "did not get its own weight"),
-    ("linear_tasks", lambda x, weight, bias: weight @ x.transpose(1, 2) + bias[:, :, None], "result should be"),
-    ("conv_tasks", reshaped_conv, "swapped with transpose, not reshape"),
-    ("conv_tasks", lambda x, w, b: torch.vmap(F.conv2d)(x, w, b), "result should be"),
-    ("conv_tasks", lambda x, w, b: torch.vmap(partial(F.conv2d, padding=1))(x, w), "the bias is missing"),
     ("outer_update", aliased_outer_update, "epsilon = 0 the model must stay"),
     ("outer_update", sequential_outer_update, "did not start from phi"),
     ("outer_update", lambda m, practise, tasks, e: restoring_outer_update(m, practise, tasks[:1], e), "once for each"),
@@ -540,15 +626,42 @@ WRONG = [
     ("untouched", lambda loss, model: [name for name, p in model.named_parameters() if p.grad is None], "gave"),
     ("untouched", lambda loss, model: [], "gave"),
     ("untouched", untouched_and_dirty, "a .grad has changed"),
-    ("reptile_gradient", lambda phi, theta, alpha: (theta - phi) / alpha, "the sign is wrong"),
-    ("reptile_gradient", lambda phi, theta, alpha: phi - theta, "divide by the rate"),
-    ("reptile_gradient", lambda phi, theta, alpha: (phi - theta) / alpha / 4, "not the sum|mean of the gradients"),
-    ("expected_coefficients", lambda shares: (len(shares), 0.0), "AvgGrad should have"),
-    ("expected_coefficients", lambda s: (sum(s), sum(i * x for i, x in enumerate(s))), "sign is wrong"),
-    ("expected_coefficients", lambda s: (sum(s), -sum(i * x for i, x in enumerate(s, 1))), "holds no product"),
+    ("conv_tasks", lambda x, w, b, s, p: F.conv2d(x, w.flatten(0, 1), None, s, p, groups=len(w)), "bias is missing"),
+    ("conv_tasks", lambda x, w, b, s, p: grouped_conv(x, w, b, 1, 0), "stride and padding must be passed on|should be"),
+    ("conv_tasks", lambda x, w, b, s, p: grouped_conv(x, w[:1].expand_as(w), b, s, p), "the filters of task 0"),
+    ("conv_tasks", lambda x, w, b, s, p: grouped_conv(x, w.flip(-1, -2), b, s, p), "upside down"),
+    ("conv_tasks", lambda x, w, b, s, p: grouped_conv(x, w, b.T, s, p), "biases are in the wrong order"),
+    (
+        "conv_tasks",
+        lambda x, w, b, s, p: F.conv2d(x, w.transpose(0, 1).flatten(0, 1), b.flatten(), s, p, groups=len(w)),
+        "filters are in the wrong order",
+    ),
+    ("conv_tasks", looped_conv, "but 3 convolutions were computed for 3 tasks"),
+    ("conv_tasks", lambda x, w, b, s, p: F.conv2d(x, w.flatten(0, 1), b.flatten(), s, p), "raised RuntimeError"),
+    ("mixes_tasks", mixes_task_0, "adds a thousandth of the last task's output to the first"),
+    ("mixes_tasks", lambda program, weights, x: False, "your test does not notice"),
+    ("mixes_tasks", lambda program, weights, x: True, "does not mix tasks, but your test says so"),
+    ("mixes_tasks", lambda program, weights, x: program(weights, x) == program(weights, x + 1), "True or False"),
+    ("clip_tasks", clip_together, "by their common norm"),
+    ("clip_tasks", clip_each_tensor, "over all its parameters together"),
+    ("clip_tasks", clip_always, "must stay as they are"),
+    ("clip_tasks", clip_in_place, "have changed"),
+    ("maml", lambda loss, phi, batches, alpha: inner_loop(loss, phi, batches, alpha)[-1], "FOMAML's gradient"),
+    ("maml", lambda loss, phi, batches, alpha: sum(inner_loop(loss, phi, batches, alpha)), "Reptile's gradient"),
+    ("maml", lambda loss, phi, batches, alpha: torch.func.grad(loss)(phi, batches[-1]), "the steps on the other"),
+    ("maml", lambda loss, phi, batches, alpha: -maml_by_autograd(loss, phi, batches, alpha), "the sign is wrong"),
+    ("maml", lambda loss, phi, b, a: maml_by_autograd(loss, phi, [*b, b[-1]], a), "also took a step on the last"),
+    ("maml", lambda loss, phi, b, a: maml_by_autograd(loss, phi, b[1:] or b, a), "with k = 2|steps on the other"),
+    ("maml", maml_in_place, "phi itself has changed"),
+    ("shares_for", lambda k, first, second: [first, second] + [0.0] * (k - 2), "add up to|wrong sign"),
+    ("shares_for", lambda k, first, second: [first - second, second] + [0.0] * (k - 2), "wrong sign"),
+    ("shares_for", lambda k, first, second: [first + second / 2, -second / 2] + [0.0] * (k - 2), "the coefficient"),
+    ("shares_for", lambda k, first, second: [first + second, -second], "a list of 4 shares"),
+    ("hessian_vector", lambda loss, w, v: torch.func.hessian(loss)(w) @ v, "that is H itself"),
+    ("hessian_vector", hessian_vector_by_rows, "row by row"),
     ("hessian_vector", lambda loss, w, v: torch.func.grad(loss)(w) @ v, "should be a tensor"),
     ("hessian_vector", lambda loss, w, v: torch.func.grad(loss)(w) * v, "gradient times v"),
-    ("hessian_vector", lambda loss, w, v: torch.func.jacrev(torch.func.grad(loss))(w) @ w, "times w, not v"),
+    ("hessian_vector", lambda loss, w, v: torch.func.jacrev(torch.func.grad(loss))(w) @ w, "times w, not times v"),
     ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length, rest) - 0.5, "not a whole number"),
     ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length, rest) - 1, "is left, more"),
     ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length, rest) + 1, "more than needed"),
@@ -609,9 +722,6 @@ WRONG = [
     ("with_query", lambda ms, vs, n, mq, vq: ((ms + mq) / 2, (vs + vq) / 2), "5 images, the query is one"),
     ("with_query", lambda ms, vs, n, mq, vq: ((n * ms + mq) / (n + 1), (n * vs + vq) / (n + 1)), "different means"),
     ("with_query", lambda ms, vs, n, mq, vq: ((n * ms + mq) / (n + 1), vs), "not the variance of the n"),
-    ("loss_tasks", lambda logits, y: F.cross_entropy(logits.flatten(0, 1), y.flatten()), "3 times too small"),
-    ("loss_tasks", lambda logits, y: F.cross_entropy(logits.mT, y, reduction="sum"), "4 times too large"),
-    ("loss_tasks", lambda logits, y: F.cross_entropy(logits.mT, y, reduction="none").mean(1), "return one number"),
 ]  # fmt: skip
 
 
