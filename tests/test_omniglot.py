@@ -289,6 +289,16 @@ def without_one_drawing(folder):
     return "images_background/Zeta/character02", "contains 19 of 20 drawings; 0002_07.png is missing"
 
 
+def without_the_first_drawing(folder):
+    (folder / "images_evaluation/Psi/character01/0004_01.png").unlink()
+    return "images_evaluation/Psi/character01", "contains 19 of 20 drawings; 0004_01.png is missing"
+
+
+def without_the_last_drawing(folder):
+    (folder / "images_evaluation/Beta/character01/0005_20.png").unlink()
+    return "images_evaluation/Beta/character01", "contains 19 of 20 drawings; 0005_20.png is missing"
+
+
 def without_drawings(folder):
     for drawing in (folder / "images_background/Zeta/character02").iterdir():
         drawing.unlink()
@@ -353,9 +363,10 @@ def with_a_grey_image(folder):
 
 @pytest.mark.parametrize(
     "damage",
-    [without_one_drawing, without_drawings, without_an_alphabet, with_an_extra_character, with_a_character_twice,
-     with_a_drawing_of_another_character, with_two_characters_in_one_folder, with_a_truncated_image,
-     with_an_empty_image, with_text_for_an_image, with_a_small_image, with_a_grey_image],
+    [without_one_drawing, without_the_first_drawing, without_the_last_drawing, without_drawings, without_an_alphabet,
+     with_an_extra_character, with_a_character_twice, with_a_drawing_of_another_character,
+     with_two_characters_in_one_folder, with_a_truncated_image, with_an_empty_image, with_text_for_an_image,
+     with_a_small_image, with_a_grey_image],
     ids=lambda damage: damage.__name__,
 )  # fmt: skip
 def test_damaged_folder_is_one_error_that_says_what_where_and_what_to_do(server, full_root, damage):
@@ -395,7 +406,12 @@ def with_empty_folders(folder):
         shutil.rmtree(alphabet)
 
 
-@pytest.mark.parametrize("remove", [empty, without_a_folder, with_empty_folders])
+def with_the_small_sets_only(folder):
+    (folder / "images_background").rename(folder / "images_background_small1")
+    shutil.rmtree(folder / "images_evaluation")
+
+
+@pytest.mark.parametrize("remove", [empty, without_a_folder, with_empty_folders, with_the_small_sets_only])
 def test_nothing_of_omniglot_is_there(server, full_root, remove, monkeypatch):
     remove(full_root / "omniglot-py")
     with monkeypatch.context() as offline:
