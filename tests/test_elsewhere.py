@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = [
     path
-    for folder in ("reptile_helpers", "notebooks/pictures", "tests/benchmarks", "tests/tools")
+    for folder in ("reptile_helpers", "notebooks", "tests/benchmarks", "tests/tools")
     for path in sorted(ROOT.glob(f"{folder}/**/*.py"))
     if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
 ]
