@@ -61,6 +61,7 @@ def keep_memory():
 
 
 def main():
+    sys.stdout.reconfigure(errors="replace")  # a console or log file may not know ×
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=35)

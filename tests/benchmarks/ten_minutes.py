@@ -1,4 +1,6 @@
-"""What do ten minutes on two cores buy? torchrun --nproc-per-node=2 -m tests.benchmarks.ten_minutes [--seed 0]
+"""What do ten minutes on two cores buy?
+
+    torchrun --local-addr=127.0.0.1 --nproc-per-node=2 tests/benchmarks/ten_minutes.py [--seed 0]
 
 The runs by the clock in section 3 of notebook 11: 5-way Omniglot, ten tasks per meta-iteration, an inner learning rate
 of 0.005, ε = 1 to the end, and the mean of φ over the last fifth of the time. It stops after 590 seconds, loading
@@ -7,6 +9,7 @@ Omniglot included, as torchrun and PyTorch need the other ten to start. Then it 
 
 import argparse
 import json
+import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +31,7 @@ class TimeIsUp(Exception):
 
 
 def main():
+    sys.stdout.reconfigure(errors="replace")  # a console or log file may not know φ
     begun = time.perf_counter()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
