@@ -41,9 +41,8 @@ def generate_characters(classes: int = 1623, drawings: int = 20, seed: int = 0) 
         generator = torch.Generator().manual_seed(chunk_seed)
         plan = _invent(CHUNK, generator)
         points = _handwriting(plan, drawings, generator)
-        radius = 0.6 + 0.3 * torch.rand(
-            CHUNK, drawings, generator=generator
-        )  # every drawing has its own pen, fine or broad
+        # Every drawing has its own pen, fine or broad.
+        radius = 0.6 + 0.3 * torch.rand(CHUNK, drawings, generator=generator)
         part = images[chunk * CHUNK : (chunk + 1) * CHUNK]
         part.copy_(_ink(points, plan["length"] > 0, radius)[: len(part)])
     return images
