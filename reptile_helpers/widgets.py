@@ -88,13 +88,15 @@ def explore(draw: Callable, touch: Callable | None = None, **controls: ipywidget
     for name, control in asked.items():
         control.description = control.description or _label(name)
         control.observe(show_errors(answer, error), "value")
-    # All labels have the same width, so that the tracks of sliders in one column start at the same place.
-    width = max((len(control.description) for control in asked.values()), default=0)
+    # All labels and all controls have the same width, so that the tracks of sliders stand in columns.
+    label = 1 + max((len(control.description) for control in asked.values()), default=0)
     for control in asked.values():
-        control.style.description_width = f"{width + 1}ch"
-        control.layout.width = f"calc({width + 1}ch + 230px)"
+        control.style.description_width = f"{label}ch"
+        control.layout.width = f"calc({label}ch + 230px)"
+    cell = ipywidgets.Layout(width=f"calc({label}ch + 234px)")
+    cells = [ipywidgets.Box([control], layout=cell) for control in controls.values()]
     picture.observe(show_errors(answer, error), "pointer")
-    row = ipywidgets.Box(list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
+    row = ipywidgets.Box(cells, layout=ipywidgets.Layout(flex_flow="row wrap"))
     box = ipywidgets.VBox([row, picture, error])
     box.add_class("explorer")
     display_with_still(box, still)
