@@ -168,6 +168,12 @@ def loop_accuracy(logits, labels):
     )
 
 
+def loop_nearest_mean(support_x, support_y, query_x, ways):
+    means = [sum(support_x[i] for i in range(len(support_y)) if support_y[i] == n) for n in range(ways)]
+    means = [m / (support_y == n).sum() for n, m in enumerate(means)]
+    return torch.tensor([min(range(ways), key=lambda n: (query - means[n]).norm().item()) for query in query_x])
+
+
 def whole_pool(support_x, query_x):
     return torch.cat([support_x.expand(len(query_x), *support_x.shape), query_x[:, None]], 1)
 
@@ -352,9 +358,7 @@ ALTERNATIVES = {
     "outer_gradient": lambda phi, thetas: sum(phi - theta for theta in thetas) / len(thetas),
     "interval": lambda scores: (scores.mean().item(), 1.96 * (scores.var() / scores.numel()).sqrt().item()),
     "sample_task": sample_alternative,
-    "rotated_classes": lambda images: torch.cat(
-        [images, images.transpose(2, 3).flip(3), images.flip(2, 3), images.transpose(2, 3).flip(2)]
-    ),
+    "nearest_mean": loop_nearest_mean,
     "task_accuracy": loop_accuracy,
     "annealed": lambda i, n, epsilon: (n - i) * epsilon / n,
     "adam_step": adam_in_other_words,
@@ -534,6 +538,27 @@ def always_the_first(classes, drawings, ways, shots, queries):
     return torch.arange(ways), *sample_alternative(classes, drawings, ways, shots, queries)[1:]
 
 
+def classes_in_order(classes, drawings, ways, shots, queries):
+    which, *rest = sample_alternative(classes, drawings, ways, shots, queries)
+    return which.sort().values, *rest
+
+
+def drawings_in_order(classes, drawings, ways, shots, queries):
+    which, *rest = sample_alternative(classes, drawings, ways, shots, queries)
+    both = torch.cat(rest, 1).sort(1).values
+    return which, both[:, :shots], both[:, shots:]
+
+
+def mean_distance(support_x, support_y, query_x, ways):
+    distances = torch.cdist(query_x, support_x)
+    return torch.stack([distances[:, support_y == n].mean(1) for n in range(ways)], 1).argmin(1)
+
+
+def adam_variant(theta, g, v, t, alpha, inside, outside):
+    v = 0.999 * v + 0.001 * g**2
+    return theta - alpha * g / ((v / (1 - 0.999**t) + inside).sqrt() + outside), v
+
+
 def adam_with_old_v(theta, g, v, t, alpha):
     return theta - alpha * g / ((v / (1 - 0.999**t)).sqrt() + 1e-8), 0.999 * v + 0.001 * g**2
 
@@ -590,18 +615,21 @@ WRONG = [
     ("sample_task", always_the_first, "some classes never occur"),
     ("sample_task", lambda c, d, w, s, q: sample_alternative(c, d, w, q, s), "the shapes should be"),
     ("sample_task", lambda c, d, w, s, q: sample_alternative(w, d, w, s, q), "some classes never occur"),
-    ("rotated_classes", lambda x: torch.cat([torch.rot90(x, k, (0, 1)) for k in range(4)]), "raised RuntimeError"),
-    ("rotated_classes", lambda images: torch.cat([images.flip(2), images, images, images]), "images as they are"),
-    ("rotated_classes", lambda x: torch.cat([x, x.flip(2), x.flip(2, 3), x.flip(3)]), "quarter turns"),
-    ("rotated_classes", lambda x: torch.cat([torch.rot90(x, k, (2, 3)) for k in range(4)], 1), "\\[12, 2, 5, 5\\]"),
-    (
-        "rotated_classes",
-        lambda images: torch.stack([torch.rot90(images, k, (2, 3)) for k in range(4)], 1).flatten(0, 1),
-        "(images as they are|followed by its own rotations)",
-    ),
+    ("sample_task", classes_in_order, "always in order"),
+    ("sample_task", drawings_in_order, "shuffle before you split"),
+    ("sample_task", lambda *sizes: [t.float() for t in sample_alternative(*sizes)], "int64 tensors"),
+    ("sample_task", lambda *sizes: sample_alternative(*sizes)[:2], "return three tensors"),
+    ("nearest_mean", lambda s, y, q, ways: y[torch.cdist(q, s).argmin(1)], "nearest single drawing"),
+    ("nearest_mean", lambda s, y, q, ways: torch.cdist(q, s.view(ways, -1, 7).mean(1)).argmin(1), "not sorted by label"),
+    ("nearest_mean", mean_distance, "averages the distances"),
+    ("nearest_mean", lambda s, y, q, ways: torch.cdist(q, s), "return \\[3\\] labels"),
+    ("nearest_mean", lambda s, y, q, ways: (loop_nearest_mean(s, y, q, ways) + 1) % ways, "not the labels"),
     ("task_accuracy", lambda logits, labels: (logits.argmax(1) == labels).float().mean(1), "raised RuntimeError"),
     ("task_accuracy", lambda logits, labels: (logits.argmax(-1) == labels).float().mean(), "result should be \\[3\\]"),
-    ("task_accuracy", lambda logits, labels: (logits.argmax(-1) == labels).sum(-1), "the shares are wrong"),
+    ("task_accuracy", lambda logits, labels: (logits.argmax(-1) == labels).sum(-1), "shares, not counts"),
+    ("task_accuracy", lambda logits, labels: 100 * loop_accuracy(logits, labels), "not per cent"),
+    ("task_accuracy", lambda logits, labels: 1 - loop_accuracy(logits, labels), "share of wrong predictions"),
+    ("task_accuracy", lambda logits, labels: loop_accuracy(logits, labels).tolist(), "return a tensor, not a list"),
     ("task_accuracy", lambda logits, labels: (logits.argmin(-1) == labels).float().mean(-1), "the shares are wrong"),
     ("annealed", lambda i, n, epsilon: epsilon * i / n, "the first meta-iteration"),
     ("annealed", lambda i, n, epsilon: epsilon * (1 - i / (n - 1)), "the last meta-iteration"),
@@ -611,9 +639,12 @@ WRONG = [
     ("adam_step", adam_with_old_v, "with the new v"),
     ("adam_step", adam_without_correction, "divided by 1 − 0.999"),
     ("adam_step", adam_in_place, "has changed"),
+    ("adam_step", lambda theta, g, v, t, alpha: adam_variant(theta, g, v, t, alpha, 0, 0), "what is the 1e-8 for"),
+    ("adam_step", lambda theta, g, v, t, alpha: adam_variant(theta, g, v, t, alpha, 1e-8, 0), "outside the root"),
     ("adam_step", lambda theta, g, v, t, alpha: theta - alpha * g, "return the new theta and the new v"),
     ("adam_step", lambda theta, g, v, t, alpha: (theta, 0.9 * v + 0.1 * g**2), "second moment should be"),
     ("one_query_batches", lambda support, query: torch.cat([support, query]), "the shape should be"),
+    ("one_query_batches", lambda s, q: list(whole_pool(s, q)), "return a tensor, not a list"),
     ("one_query_batches", lambda s, q: whole_pool(s, q).flip(1), "begin with the whole support set"),
     ("one_query_batches", lambda s, q: whole_pool(s, q[:1].expand_as(q)), "row 1 should end with query 1"),
     ("outer_update", aliased_outer_update, "epsilon = 0 the model must stay"),
