@@ -92,12 +92,12 @@ def adaptation_path(
 ) -> list[Learner]:  # fmt: skip
     """The Learners of one task before the first inner step and after each: a list of inner.steps + 1.
 
-    support_x: [examples, *input shape]; support_y: [examples] labels or [examples, …] targets. Each step goes on with
-    the moments of the step before, so inner.carry_moments must be True, or there is a ValueError.
+    support_x: [examples, *input shape]; support_y: [examples] labels or [examples, …] targets. Each step continues with
+    the moments of the step before; without inner.carry_moments the first one starts from zeros.
     """
     if not inner.carry_moments:
-        raise ValueError("inner.carry_moments is False; a path needs the moments of the step before")
-    path, one_step = [learner], replace(inner, steps=1)
+        learner = Learner(learner.weights, {name: torch.zeros_like(v) for name, v in learner.second_moment.items()})
+    path, one_step = [learner], replace(inner, steps=1, carry_moments=True)
     for batch in minibatches(1, len(support_x), inner, generator).unbind(1):
         adapted = adapt_together(model, path[-1], support_x[None], support_y[None], batch[:, None], one_step)
         weights, moments = ({name: t[0] for name, t in d.items()} for d in (adapted.weights, adapted.second_moment))

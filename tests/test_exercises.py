@@ -620,7 +620,7 @@ WRONG = [
     ("sample_task", lambda *sizes: [t.float() for t in sample_alternative(*sizes)], "int64 tensors"),
     ("sample_task", lambda *sizes: sample_alternative(*sizes)[:2], "return three tensors"),
     ("nearest_mean", lambda s, y, q, ways: y[torch.cdist(q, s).argmin(1)], "nearest single drawing"),
-    ("nearest_mean", lambda s, y, q, ways: torch.cdist(q, s.view(ways, -1, 7).mean(1)).argmin(1), "not sorted by label"),
+    ("nearest_mean", lambda s, y, q, n: torch.cdist(q, s.view(n, -1, 7).mean(1)).argmin(1), "not sorted by label"),
     ("nearest_mean", mean_distance, "averages the distances"),
     ("nearest_mean", lambda s, y, q, ways: torch.cdist(q, s), "return \\[3\\] labels"),
     ("nearest_mean", lambda s, y, q, ways: (loop_nearest_mean(s, y, q, ways) + 1) % ways, "not the labels"),

@@ -162,7 +162,6 @@ ROWS = [
     (evaluate.evaluate, lambda: scores(FLAT), r"predicted is \[8, 50, 1\], query_y \[8, 50\]"),
     (evaluate.evaluate, lambda: scores(IMAGES, model=models.omniglot_cnn(2)), "out of bounds"),
     (evaluate.evaluate, lambda: scores(WAVES, mode="x"), "mode is 'x'"),
-    (evaluate.adaptation_path, lambda: path(InnerLoop("adam", 0.1, 1, 1, carry_moments=False)), "carry_moments"),
     (evaluate.adaptation_path, lambda: path(examples=0), "examples is 0"),
     (evaluate.with_ways, lambda: evaluate.with_ways(Learner.of(models.omniglot_cnn(5)), 6), "ways is 6"),
     (evaluate.with_ways, lambda: evaluate.with_ways(Learner.of(models.omniglot_cnn(5)), -2), "ways is -2"),

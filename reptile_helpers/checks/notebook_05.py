@@ -71,7 +71,8 @@ def nearest_mean(f):
         result = f(support_x, support_y, query_x, ways)
         require(isinstance(result, torch.Tensor), "return a tensor with one label for each query")
         require(
-            list(result.shape) == [queries], f"for {queries} queries return [{queries}] labels, not {list(result.shape)}"
+            list(result.shape) == [queries],
+            f"for {queries} queries return [{queries}] labels, not {list(result.shape)}",
         )
         require(result.dtype == torch.int64, f"labels should be int64, not {result.dtype}")
         distances = torch.cdist(query_x, support_x)
