@@ -54,12 +54,12 @@ def sample_task(f):
         "the classes are always in order, so that the smaller number always gets the smaller label; shuffle them",
     )
     require(
-        len(support_seen) > 14, "some drawings never occur in the support set; each should be as likely as any other"
-    )
-    require(
         len(support_first) == 2,
         "the support drawings always have smaller (or always larger) numbers than the query drawings; shuffle before "
         "you split",
+    )
+    require(
+        len(support_seen) > 14, "some drawings never occur in the support set; each should be as likely as any other"
     )
 
 
