@@ -13,7 +13,6 @@ from torch import Tensor
 
 from reptile_helpers.arguments import require_whole
 from reptile_helpers.characters import Characters
-from reptile_helpers.evaluate import mean_and_interval
 from reptile_helpers.plots import image_grid, made_from, render
 from reptile_helpers.widgets import display_with_still
 
@@ -63,8 +62,7 @@ class Quiz(anywidget.AnyWidget):
             said, right = self.answers[-1] + 1, self.labels[done - 1] + 1
             told = f"✓ {said} was right." if said == right else f"✗ You said {said}, but it was {right}."
         if done == count:
-            mean, half = mean_and_interval(100 * self.scores)
-            told += f" You recognized {sum(self.correct)} of {count}: {mean:.0f} ± {half:.0f} %."
+            told += f" You recognized {sum(self.correct)} of {count}."
             self.html = f'{self._note}<p role="status">{told}</p>'
             return
         query, *support = map(_png, self.images(done))
