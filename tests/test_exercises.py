@@ -623,7 +623,7 @@ WRONG = [
     ("nearest_mean", lambda s, y, q, n: torch.cdist(q, s.view(n, -1, 7).mean(1)).argmin(1), "not sorted by label"),
     ("nearest_mean", mean_distance, "averages the distances"),
     ("nearest_mean", lambda s, y, q, ways: torch.cdist(q, s), "return \\[3\\] labels"),
-    ("nearest_mean", lambda s, y, q, ways: (loop_nearest_mean(s, y, q, ways) + 1) % ways, "not the labels"),
+    ("nearest_mean", lambda s, y, q, ways: (loop_nearest_mean(s, y, q, ways) + 1) % ways, "not (the labels|sorted)"),
     ("task_accuracy", lambda logits, labels: (logits.argmax(1) == labels).float().mean(1), "raised RuntimeError"),
     ("task_accuracy", lambda logits, labels: (logits.argmax(-1) == labels).float().mean(), "result should be \\[3\\]"),
     ("task_accuracy", lambda logits, labels: (logits.argmax(-1) == labels).sum(-1), "shares, not counts"),
