@@ -219,10 +219,25 @@ def count_steps(alpha, length, rest):
     return k
 
 
-def hessian_times_gradient(loss, phi, alpha):
-    phi = phi.clone().requires_grad_()
-    (g,) = torch.autograd.grad(loss(phi), phi, create_graph=True)
-    return alpha**2 * torch.autograd.grad(g, phi, grad_outputs=g.detach())[0]
+def through_all_steps(loss, phi, k, alpha):
+    start = phi.clone().requires_grad_()
+    theta = start
+    for _ in range(k):
+        theta = theta - alpha * torch.autograd.grad(loss(theta), theta, create_graph=True)[0]
+    (0.5 * (start - theta).square().sum()).backward()
+    return start.grad
+
+
+def mean_over_many_phases(x):
+    phases = torch.linspace(0, torch.pi, 2001, dtype=torch.float64)
+    return 2.55 * torch.sin(x[..., None] + phases).mean(-1)
+
+
+def inner_loop_in_one_tensor(phi, gradient, k, alpha):
+    path = phi.repeat(k + 1, *[1] * phi.dim())
+    for i in range(k):
+        path[i + 1] = path[i] - alpha * gradient(path[i])
+    return path
 
 
 def restoring_outer_update(model, practise, tasks, epsilon):
@@ -354,7 +369,9 @@ def hessian_vector_by_rows(loss, w, v):
 
 
 ALTERNATIVES = {
-    "outer_step": lambda phi, thetas, epsilon: (1 - epsilon) * phi + epsilon * sum(thetas) / len(thetas),
+    "outer_step": torch.lerp,
+    "best_without_adapting": mean_over_many_phases,
+    "inner_loop": inner_loop_in_one_tensor,
     "outer_gradient": lambda phi, thetas: sum(phi - theta for theta in thetas) / len(thetas),
     "interval": lambda scores: (scores.mean().item(), 1.96 * (scores.var() / scores.numel()).sqrt().item()),
     "sample_task": sample_alternative,
@@ -376,7 +393,7 @@ ALTERNATIVES = {
     "hessian_vector": hessian_vector_by_backward,
     "steps_needed": count_steps,
     "nearest_point": lambda A, b: torch.linalg.pinv(A / A.norm(dim=1, keepdim=True)) @ (b / A.norm(dim=1)),
-    "gradient_through_theta": hessian_times_gradient,
+    "gradient_through_theta": through_all_steps,
     "l1_outer_step": lambda phi, thetas, e: (
         phi + e * sum((t > phi).double() - (t < phi).double() for t in thetas) / len(thetas)
     ),
@@ -509,15 +526,43 @@ def unbiased_batch_norm(x, n, gamma, beta):
     return F.batch_norm(x, first.mean(1), first.var(1), gamma, beta, eps=1e-3)
 
 
-def in_place(phi, thetas, epsilon):
-    phi += epsilon * (torch.stack(thetas).mean(0) - phi)
+def in_place(phi, theta, epsilon):
+    phi += epsilon * (theta - phi)
     return phi
 
 
-def one_after_the_other(phi, thetas, epsilon):
-    for theta in thetas:
-        phi = phi + epsilon * (theta - phi)
-    return phi
+def theta_in_place(phi, theta, epsilon):
+    return phi + theta.sub_(phi).mul_(epsilon)
+
+
+def gradients_in_place(phi, thetas):
+    for theta in thetas[1:]:
+        thetas[0].add_(theta)
+    return phi - thetas[0] / len(thetas)
+
+
+def one_step_too_many_on_the_boundary(alpha, length, rest):
+    return int(math.log(rest) / math.log(1 - alpha * length**2)) + 1
+
+
+def inner_loop_at_phi(phi, gradient, k, alpha):
+    return torch.stack([phi - i * alpha * gradient(phi) for i in range(k + 1)])
+
+
+def inner_loop_with_momentum(phi, gradient, k, alpha):
+    path, step = [phi], 0
+    for _ in range(k):
+        step = 0.5 * step - alpha * gradient(path[-1])
+        path.append(path[-1] + step)
+    return torch.stack(path)
+
+
+def inner_loop_in_place(phi, gradient, k, alpha):
+    path = [phi]
+    for _ in range(k):
+        phi -= alpha * gradient(phi)
+        path.append(phi)
+    return torch.stack(path)
 
 
 def shared_drawings(classes, drawings, ways, shots, queries):
@@ -591,21 +636,33 @@ WRONG = [
     ("with_none", lambda p, t: torch.where(p < t, -1, p), "shape should be"),
     ("with_none", lambda p, t: torch.where(p.amax(-1) <= t, -1, p.argmax(-1)), "at the threshold itself"),
     ("with_none", lambda p, t: torch.where(p.amax(-1) < t, -1, p.argmax(-1)).int(), "labels are int64"),
-    ("outer_step", lambda p, ts, e: p - e * (torch.stack(ts).mean(0) - p), "land on the mean"),
-    ("outer_step", lambda p, ts, e: p + e * (ts[0] - p), "2 task\\(s\\) phi must land on the mean"),
-    ("outer_step", lambda p, ts, e: p + e * (sum(ts) - p), "must land on the mean"),
-    ("outer_step", lambda p, ts, e: p, "with epsilon = 1"),
-    ("outer_step", lambda p, ts, e: e * torch.stack(ts).mean(0), "must stay where it is"),
+    ("outer_step", lambda p, t, e: p - e * (t - p), "moves away from θ"),
+    ("outer_step", lambda p, t, e: e * p + (1 - e) * t, "yours is near θ"),
+    ("outer_step", lambda p, t, e: p + e * t, "with epsilon = 0 the result must be φ|with epsilon = 1"),
+    ("outer_step", lambda p, t, e: p + e * t - p, "with epsilon = 0 the result must be φ"),
+    ("outer_step", lambda p, t, e: e * (t - p), "add it to φ"),
+    ("outer_step", lambda p, t, e: p, "with epsilon = 1 the result must be θ"),
+    ("outer_step", lambda p, t, e: p + e**2 * (t - p), "25 % of the way"),
+    ("outer_step", lambda p, t, e: (p + e * (t - p)).mean(), "shaped like phi"),
     ("outer_step", in_place, "phi itself has changed"),
-    ("outer_step", one_after_the_other, "must land on the mean"),
-    ("outer_step", lambda p, ts, e: p + e * (torch.stack(ts).mean() - p), "must land on the mean"),
+    ("outer_step", theta_in_place, "theta itself has changed"),
+    ("best_without_adapting", torch.zeros_like, "do not cancel"),
+    ("best_without_adapting", lambda x: 2.55 * torch.sin(x), "the mean phase is not 0"),
+    ("best_without_adapting", lambda x: 2 / math.pi * torch.cos(x), "the amplitude is missing"),
+    ("best_without_adapting", lambda x: 5 / math.pi * torch.cos(x), "0.1 and 5 is 2.55"),
+    ("best_without_adapting", lambda x: 2.55 * torch.sin(x + math.pi / 2), "flatter than each of them"),
+    ("best_without_adapting", lambda x: -5.1 / math.pi * torch.cos(x), "the sign is wrong"),
+    ("best_without_adapting", lambda x: 5.1 * torch.cos(x), "not the mean of a"),
+    ("best_without_adapting", lambda x: 5.1 / math.pi, "shape of x"),
     ("outer_gradient", lambda p, ts: torch.stack(ts).mean(0) - p, "the sign is wrong"),
-    ("outer_gradient", lambda p, ts: len(ts) * p - sum(ts), "2 task\\(s\\)"),
-    ("outer_gradient", lambda p, ts: (p - torch.stack(ts).mean(0)).sign(), "is not phi"),
+    ("outer_gradient", lambda p, ts: len(ts) * p - sum(ts), "the sum over the 2 tasks"),
+    ("outer_gradient", lambda p, ts: p - ts[0], "2 task\\(s\\)"),
+    ("outer_gradient", gradients_in_place, "thetas themselves"),
+    ("outer_gradient", lambda p, ts: (p - torch.stack(ts).mean(0)).sign(), "is not φ"),
     ("outer_gradient", lambda p, ts: (p - torch.stack(ts).mean(0)).square().sum(), "shape of phi"),
     ("interval", lambda scores: (scores.mean(), 1.96 * scores.std()), "shrinks as there are more tasks"),
     ("interval", lambda scores: (scores.mean(), scores.std() / len(scores) ** 0.5), "one standard error"),
-    ("interval", lambda scores: (scores.mean(), 2 * 1.96 * scores.std() / len(scores) ** 0.5), "whole width"),
+    ("interval", lambda scores: (scores.mean(), 2 * 1.96 * scores.std() / len(scores) ** 0.5), "full width"),
     ("interval", lambda scores: (scores.median(), 1.96 * scores.std() / len(scores) ** 0.5), "mean of the scores"),
     ("interval", lambda scores: (scores.mean(), 1.96 * scores.std() / len(scores)), "half-width should be"),
     ("interval", lambda scores: scores.mean(), "return two numbers"),
@@ -693,17 +750,31 @@ WRONG = [
     ("hessian_vector", lambda loss, w, v: torch.func.grad(loss)(w) @ v, "should be a tensor"),
     ("hessian_vector", lambda loss, w, v: torch.func.grad(loss)(w) * v, "gradient times v"),
     ("hessian_vector", lambda loss, w, v: torch.func.jacrev(torch.func.grad(loss))(w) @ w, "times w, not times v"),
-    ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length, rest) - 0.5, "not a whole number"),
-    ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length, rest) - 1, "is left, more"),
+    ("inner_loop", lambda p, g, k, a: inner_loop_in_one_tensor(p, g, k, -a), "uphill"),
+    ("inner_loop", lambda p, g, k, a: inner_loop_in_one_tensor(p, g, k, 1), "alpha is missing"),
+    ("inner_loop", lambda p, g, k, a: inner_loop_in_one_tensor(p, g, k, a)[-1], "only one position"),
+    ("inner_loop", lambda p, g, k, a: inner_loop_in_one_tensor(p, g, k, a)[1:], "positions: phi, and one after"),
+    ("inner_loop", lambda p, g, k, a: inner_loop_in_one_tensor(p, g, k + 1, a), "the shape must be"),
+    ("inner_loop", lambda p, g, k, a: inner_loop_in_one_tensor(p, g, k, a).flip(0), "first position must be phi"),
+    ("inner_loop", lambda p, g, k, a: list(inner_loop_in_one_tensor(p, g, k, a)), "torch.stack"),
+    ("inner_loop", inner_loop_at_phi, "repeats the first one"),
+    ("inner_loop", inner_loop_with_momentum, "a later one is not"),
+    ("inner_loop", inner_loop_in_place, "phi itself has changed"),
+    ("steps_needed", lambda alpha, length, rest: float(count_steps(alpha, length, rest)), "not an int"),
+    ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length, rest) - 1, "is left, which is more"),
     ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length, rest) + 1, "more than needed"),
+    ("steps_needed", one_step_too_many_on_the_boundary, "leave exactly 0.25 of the distance"),
     ("steps_needed", lambda alpha, length, rest: count_steps(alpha, length**0.5, rest), "square of the length"),
     ("nearest_point", lambda A, b: torch.linalg.pinv(A) @ b, "joint training"),
-    ("nearest_point", lambda A, b: torch.linalg.pinv(A / A.norm(dim=1, keepdim=True)) @ b, "b is not"),
+    ("nearest_point", lambda A, b: torch.linalg.pinv(A / A.norm(dim=1, keepdim=True)) @ b, "but not b"),
     ("nearest_point", lambda A, b: torch.zeros(A.shape[1]).double(), "a smaller mean squared distance"),
-    ("gradient_through_theta", lambda loss, phi, alpha: alpha * torch.func.grad(loss)(phi), "held constant"),
-    ("gradient_through_theta", lambda *a: hessian_times_gradient(*a) / a[2], "one factor α"),
-    ("gradient_through_theta", lambda *a: 2 * hessian_times_gradient(*a), "mind the ½"),
-    ("l1_outer_step", lambda phi, thetas, e: phi + e * (thetas.mean(0) - phi), "take signs"),
+    ("gradient_through_theta", lambda loss, phi, k, a: a * torch.func.grad(loss)(phi), "held constant"),
+    ("gradient_through_theta", lambda loss, phi, k, a: through_all_steps(loss, phi, k, a) / a, "a factor α"),
+    ("gradient_through_theta", lambda *a: 2 * through_all_steps(*a), "mind the ½"),
+    ("gradient_through_theta", lambda *a: -through_all_steps(*a), "the sign is wrong"),
+    ("gradient_through_theta", lambda loss, phi, k, a: through_all_steps(loss, phi, 1, a), "all 4 steps"),
+    ("gradient_through_theta", lambda loss, phi, k, a: torch.zeros_like(phi), "create_graph=True"),
+    ("l1_outer_step", lambda phi, thetas, e: phi + e * (thetas.mean(0) - phi), "use signs"),
     ("l1_outer_step", lambda phi, thetas, e: phi + e * (phi - thetas).sign().mean(0), "the sign is wrong"),
     ("l1_outer_step", lambda phi, thetas, e: phi - e * (phi - thetas.mean(0)).sign(), "first the sign for each task"),
     ("needed_tasks", lambda spread, half: math.ceil((spread / half) ** 2), "one standard error"),

@@ -1,6 +1,7 @@
 """What must hold of every notebook as it is stored, and that notebook and module say the same."""
 
 import ast
+import copy
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import pytest
 import torch
 from nbconvert.exporters import ScriptExporter
 
-from reptile_helpers import evaluate, stacked
+from reptile_helpers import checks, evaluate, stacked
 from reptile_helpers.checkpoint import PRETRAINED, load_pretrained
 from reptile_helpers.learner import InnerLoop, Learner, minibatches
 from reptile_helpers.models import omniglot_cnn, sine_mlp
@@ -239,7 +240,8 @@ def test_the_table_of_faults_names_tests_that_exist():
 
 
 def test_reptile_in_the_notebook_is_meta_train():
-    (reptile,) = functions("01", "reptile")
+    """With the outer step of the solution, and with the one that an unsolved exercise returns."""
+    reptile, solution = functions("01", "reptile", "outer_step")
     assert len(notebook_source("01", "reptile").splitlines()) <= 25
     torch.manual_seed(0)
     model = sine_mlp()
@@ -249,10 +251,13 @@ def test_reptile_in_the_notebook_is_meta_train():
         model, start, SineTasks(shots=50), inner, meta_iterations=30, meta_batch=1, epsilon=1.0,
         generator=torch.Generator().manual_seed(3), adapt=adapt_one_by_one,
     )  # fmt: skip
-    reptile(model, SineTasks(shots=50), torch.Generator().manual_seed(3), meta_iterations=30)
-    for name, p in model.named_parameters():
-        assert torch.allclose(p, expected.weights[name], atol=1e-6)
-        assert not torch.allclose(p, start.weights[name], atol=1e-4)
+    for outer_step in (solution, checks.outer_step(lambda phi, theta, epsilon: None)):
+        reptile.__globals__["outer_step"] = outer_step
+        learner = copy.deepcopy(model)
+        reptile(learner, SineTasks(shots=50), torch.Generator().manual_seed(3), meta_iterations=30)
+        for name, p in learner.named_parameters():
+            assert torch.allclose(p, expected.weights[name], atol=1e-6)
+            assert not torch.allclose(p, start.weights[name], atol=1e-4)
 
 
 def notebook_source(number, function):

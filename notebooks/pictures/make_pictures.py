@@ -136,6 +136,9 @@ def save_animation():
     frames, milliseconds = zip(*animation())
     frames[-1].quantize(128, dither=Image.Dither.NONE).save(HERE / "reptile.png", optimize=True)
     palette = frames[len(frames) // 2].quantize(64, dither=Image.Dither.NONE)
+    colors = palette.getpalette()
+    white = 3 * max((count, index) for count, index in palette.getcolors())[1]
+    palette.putpalette(colors[:white] + [255, 255, 255] + colors[white + 3 :])  # the mean of nearly white is not white
     images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in frames]
     images[0].save(
         HERE / "reptile.gif", save_all=True, append_images=images[1:], duration=list(milliseconds), loop=0,

@@ -52,7 +52,7 @@ def drag_a_point(page):
     (explorer,) = explorers(page)
     milliseconds_to_next_picture(explorer, lambda: drag_in_picture(explorer, [(0.2, 0.5), (0.25, 0.5)]))
     settle(explorer)
-    readout = explorer.locator(".widget-slider", has_text="place").locator(".widget-readout")
+    readout = explorer.locator(".widget-slider", has_text="move it to").locator(".widget-readout")
     before = float(readout.inner_text())
     drag_in_picture(explorer, [(0.25, 0.5), (0.29, 0.5)])
     settle(explorer)
@@ -61,13 +61,13 @@ def drag_a_point(page):
 
 
 def drag_the_start(page, touch=False):
-    """02: the hollow star is drawn where it was dragged to, and Python knows it."""
+    """02: the hollow circle is drawn where it was dragged to, and Python knows it."""
     (explorer,) = explorers(page)
-    for place in ((0.5, 0.4), (0.7, 0.75)):
-        drag_in_picture(explorer, [(0.4, 0.6), place], touch)
+    for place in ((0.25, 0.4), (0.4, 0.75)):  # the plane is the left half
+        drag_in_picture(explorer, [(0.2, 0.6), place], touch)
         settle(explorer)
         assert is_dark(explorer, *place)
-    start = [float(n) for n in re.findall(r"from (-?[\d.]+) and (-?[\d.]+)", picture(explorer)[0])[0]]
+    start = [float(n) for n in re.findall(r"from \((-?[\d.]+), (-?[\d.]+)\)", picture(explorer)[0])[0]]
     assert start[0] > 0 and start[1] > 1, start
 
 
