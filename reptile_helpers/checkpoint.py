@@ -10,7 +10,7 @@ A checkpoint is a dict that `torch.load(path, weights_only=True)` reads:
     configuration   dict: the settings of the run, see settings.py
     iteration       int: meta-iterations done
     generator       uint8: the state of the generator that everything random comes from
-    curve           list of (meta-iteration, mean, half-width of the 95 % interval), see train.py
+    curve           list of (meta-iteration, mean, half-width of the 95 % interval), see run.py
     seconds         float: how long the training has taken so far
 """
 
@@ -94,9 +94,9 @@ def learner_of(state: dict, device: str = "cpu") -> Learner:
 def learner_for_test(state: dict, device: str = "cpu") -> Learner:
     """The Learner in a checkpoint, with Adam's second moments scaled to the mini-batches at test time.
 
-    The authors add up the losses of a mini-batch; we use their mean. For Adam there is no difference as long as all
-    mini-batches have the same size. At test time they are smaller, and with sums their gradients are small compared
-    with moments from larger mini-batches: the steps become smaller, too. With means, larger moments have that effect.
+    The authors sum the losses of a mini-batch; we average them. At test time mini-batches are smaller. With sums, they
+    give smaller gradients relative to the carried moments, and hence smaller steps. With means we get the same effect
+    by enlarging the moments.
     """
     settings, learner = settings_of(state), learner_of(state, device)
     scale = (settings.inner_batch / settings.test_batch) ** 2

@@ -52,8 +52,9 @@ def adapt_shared(
 ) -> Learner:
     """`adapt_together` with the work shared: each process adapts to some of the tasks, and they exchange the means.
 
-    Every process must call this with the same learner and the same tasks; with the same seed they get them without a
-    message, on devices of the same kind. Process r of n adapts to tasks r, r + n, r + 2n …; there must be at least one
+    Every process must call this with the same learner and the same tasks; with the same seed each draws them
+    itself, without communication, on devices of the same kind.
+    Process r of n adapts to tasks r, r + n, r + 2n …; there must be at least one
     for each. Once per meta-batch, the sums over tasks of weights and second moments are added up over all processes
     (an all-reduce): two numbers per parameter.
 
@@ -71,7 +72,7 @@ def adapt_shared(
     try:
         distributed.all_reduce(total)
     except RuntimeError as error:
-        raise ConnectionError("another process is gone.") from error
+        raise ConnectionError("another process has died.") from error
     pieces = (total / len(x)).split([part[0].numel() for part in parts])
     means = [piece.view(1, *part.shape[1:]) for piece, part in zip(pieces, parts, strict=True)]
     names = list(adapted.weights)

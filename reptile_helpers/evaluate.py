@@ -29,8 +29,7 @@ def predict(
     "support only": batch norm uses the statistics of the support set alone. (ValueError for a network that cannot be
     stacked, see `forward_tasks`.)
     """
-    if mode not in MODES:
-        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(map(repr, MODES))}")
+    _check_mode(mode)
     if mode == "transductive":
         return forward_tasks(model, weights, query_x)
     if mode == "support only":
@@ -57,10 +56,12 @@ def evaluate_modes(
     require_whole(tasks=tasks)
     order = minibatches(tasks, examples, inner, generator)
     scores = {mode: [] for mode in modes}
+    for mode in scores:
+        _check_mode(mode)
     at_once = 25 * TASKS_AT_ONCE if order.is_cuda else TASKS_AT_ONCE  # eight would not keep a GPU busy
     parts = range(0, tasks, at_once)
     for start in tqdm(parts, desc="evaluation", leave=False, disable=not progress or len(parts) < 4):
-        # The last part is filled up with tasks of the first: rounding differs with the number of tasks at once.
+        # The last part is padded with tasks of the first: rounding differs with the number of tasks at once.
         part = torch.arange(start, start + at_once, device=order.device) % tasks
         support_x, support_y, query_x, query_y = TaskBatch(*(tensor[part] for tensor in batch))
         weights = adapt_together(model, learner, support_x, support_y, order[part], inner).weights
@@ -69,7 +70,7 @@ def evaluate_modes(
                 f"an inner loop diverged among tasks {start} to {min(start + at_once, tasks) - 1}, so a mean over "
                 f"tasks would be meaningless. Use a smaller learning rate than {inner.lr:g}, or fewer steps."
             )
-        for mode in modes:
+        for mode in scores:
             output = predict(model, weights, support_x, query_x, mode)
             if query_y.is_floating_point():
                 scores[mode].append(squared_error(output, query_y))
@@ -144,6 +145,11 @@ def squared_error(output: Tensor, query_y: Tensor) -> Tensor:
     return (output - query_y).square().flatten(1).mean(1)
 
 
+def _check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(map(repr, MODES))}")
+
+
 def _check_same_shape(predicted: Tensor, query_y: Tensor) -> None:
     if predicted.shape != query_y.shape or predicted.numel() == 0:  # PyTorch would broadcast
         raise ValueError(
@@ -154,7 +160,7 @@ def _check_same_shape(predicted: Tensor, query_y: Tensor) -> None:
 def mean_and_interval(scores: Tensor) -> tuple[float, float]:
     """The mean over tasks, and half the width of its 95 % interval, 1.96 standard errors: two floats.
 
-    scores: float [tasks], one per independent task, at least two, all finite, or there is a ValueError.
+    scores: float [tasks], one per independent task, at least two, all finite; otherwise raises ValueError.
     """
     if scores.dim() != 1 or len(scores) < 2:
         raise ValueError(f"scores is {list(scores.shape)}; it must be [tasks] with at least 2 tasks")

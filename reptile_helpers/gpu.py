@@ -1,4 +1,4 @@
-"""What a GPU needs to be fast: compile the inner loop, record a whole meta-iteration, and replay it.
+"""Making meta-training fast on a GPU: compile the inner loop, record a whole meta-iteration, and replay it.
 
 A meta-iteration is about a thousand small operations, and Python needs longer to launch one than a GPU needs to compute
 it. A CUDA graph launches them all at once; a compiler fuses neighbours into one.
@@ -24,11 +24,11 @@ from reptile_helpers.stacked import adapt_together, forward_tasks, loss_of_tasks
 def meta_train_on_gpu(
     model: nn.Module, learner: Learner, tasks, inner: InnerLoop, *, generator: torch.Generator, **options
 ) -> Learner:
-    """`meta_train` with every meta-iteration compiled and replayed as a CUDA graph: same numbers, many times faster.
+    """`meta_train` with every meta-iteration compiled and replayed as a CUDA graph: the same steps, many times faster.
 
-    Takes the arguments of `meta_train`, without `adapt` and `outer_optimizer`; model, learner, tasks and generator are
-    on a GPU, else there is a ValueError. `tasks.sample` must do nothing but tensor operations there, always the same
-    ones. The `adam_steps` that a callback sees is a tensor. Products of float32 matrices use TF32, as PyTorch's
+    Takes the arguments of `meta_train`, without `adapt` and `outer_optimizer`; model, learner, tasks and generator must
+    be on a GPU. `tasks.sample` must do nothing but tensor operations there, the same ones at every call. The
+    `adam_steps` that a callback sees is a tensor. Products of float32 matrices use TF32, as PyTorch's
     convolutions on a GPU do anyway. The first meta-iteration takes about ten seconds longer, for compiling.
     """
     if generator.device.type != "cuda":
@@ -57,7 +57,10 @@ def compile_or_keep(function: Callable) -> Callable:
     On a GPU, compiling needs Triton (part of PyTorch for Linux), a GPU of 2017 or later, and a C compiler. If one is
     missing, a warning says so. TORCH_COMPILE_DISABLE=1 in the environment switches compiling off.
     """
-    if not find_spec("triton") or torch.cuda.is_available() and torch.cuda.get_device_capability() < (7, 0):
+    too_old = torch.cuda.is_available() and torch.cuda.get_device_capability() < (7, 0)
+    if too_old or not find_spec("triton"):
+        missing = "it needs a GPU of 2017 or later" if too_old else "Triton is not installed"
+        warnings.warn(f"torch.compile is not used ({missing}); meta-training is slower without it.", stacklevel=2)
         return function
     faster = torch.compile(function, dynamic=False)
 
@@ -79,10 +82,10 @@ def compile_or_keep(function: Callable) -> Callable:
 def record(function: Callable, generator: torch.Generator) -> Callable:
     """`function`, recorded as a CUDA graph at its second call and replayed from then on.
 
-    `function` may do nothing but tensor operations, always the same ones. Numbers among its arguments reach it as
+    `function` may do nothing but tensor operations, the same ones at every call. It gets numbers among its arguments as
     tensors, which are filled with the new values before each replay; all other arguments must be the same objects each
     time. What it returns is also the same object each time, with new contents. The first call is an ordinary one:
-    libraries set themselves up in it and compilers compile, and that cannot be recorded.
+    libraries initialize and code is compiled in it, which cannot be recorded.
     """
     graph, calls, tensors, result = torch.cuda.CUDAGraph(), 0, {}, None
     graph.register_generator_state(generator)

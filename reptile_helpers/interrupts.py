@@ -45,8 +45,8 @@ def collect_stop_requests() -> Iterator[list[int]]:
     """A list that receives the signals that ask the process to stop: Ctrl-C, Jupyter's stop button, `kill`.
 
     Python's KeyboardInterrupt could come in the middle of an outer step, and half a step must not be saved. A second
-    request works as usual, at once, unless there are several processes: torchrun repeats the first one. Only the main
-    thread can handle signals; in another one the list stays empty.
+    request interrupts immediately, as usual, unless there are several processes: torchrun repeats the first one.
+    Only the main thread can handle signals; in another one the list stays empty.
     """
     requests: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -16,8 +16,9 @@ from reptile_helpers.arguments import require_positive, require_whole
 
 Weights = dict[str, Tensor]
 
-# An inner loop has diverged when it has moved the weights by more than this many times the norm of φ. On sine waves and
-# Omniglot, with SGD and Adam, loops that learn move them by 1 to 35 % of it; loops that diverge, by at least 14 times.
+# An inner loop has diverged when it has moved the weights by more than this many times the norm of φ (or 1, if that is
+# larger). On sine waves and Omniglot, with SGD and Adam, loops that learn move them by 1 to 35 % of it; loops that
+# diverge, by at least 14 times.
 DIVERGENCE_FACTOR = 10
 
 
@@ -48,13 +49,13 @@ class Learner:
 
     In an initialization each tensor has the shape of the model's parameter. After adaptation to many tasks it has the
     tasks in front: [tasks, *parameter shape]. Reptile learns all three, as in the authors' code: only the weights
-    return to φ between tasks, while the moments and the step count live on. (There they run through the tasks of a
-    meta-batch one after the other. Here all tasks of a meta-batch start alike, and the mean of their moments is kept.)
+    return to φ between tasks, while the moments and the step count are kept. (There, each task of a meta-batch hands
+    them to the next. Here all tasks of a meta-batch start alike, and the mean of their moments is kept.)
     """
 
     weights: Weights
     second_moment: Weights
-    adam_steps: int = 0  # during training on a GPU, a tensor of this one number
+    adam_steps: int = 0  # during training on a GPU, a 0-dimensional tensor
 
     @classmethod
     def of(cls, model: nn.Module) -> "Learner":
@@ -69,10 +70,10 @@ class Learner:
 
 
 def call_with(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
-    """What the model computes with these weights in place of its own; those that are missing here stay its own.
+    """What the model computes with these weights in place of its own; parameters not listed keep its values.
 
-    x: [examples, *input shape]. torch.func.functional_call alone would do, but where one layer is used in two places it
-    leaves the weights in the model (PyTorch 2.6 to 2.14, with tied weights). So we tie them here, each layer once.
+    x: [examples, *input shape]. torch.func.functional_call alone would be enough, but if one layer is used twice, it
+    leaves these weights in the model afterwards (seen with PyTorch 2.14). Therefore shared weights are tied here.
     """
     aliases: dict[int, list[str]] = {}
     for module_name, module in model.named_modules():
@@ -109,7 +110,7 @@ def minibatches(tasks: int, examples: int, inner: InnerLoop, generator: torch.Ge
 
 def start_inner_loop(learner: Learner, inner: InnerLoop, tasks: Iterable[int] = ()) -> tuple[Weights, Optimizer]:
     """θ, a copy of φ, and the optimizer that will change it. With `tasks` = [n], n copies along a first dimension."""
-    theta = {name: p.expand(*tasks, *p.shape).clone().requires_grad_() for name, p in learner.weights.items()}
+    theta = {name: p.expand((*tasks, *p.shape)).clone().requires_grad_() for name, p in learner.weights.items()}
     if inner.optimizer == "sgd":
         return theta, SGD(theta.values(), inner.lr)
     on_gpu = next(iter(theta.values())).is_cuda
@@ -134,14 +135,17 @@ def finish_inner_loop(learner: Learner, inner: InnerLoop, theta: Weights, optimi
         moments = {name: v.expand_as(weights[name]).clone() for name, v in learner.second_moment.items()}
         return Learner(weights, moments, learner.adam_steps)
     state = optimizer.state_dict()["state"]
-    moments = {name: state[i]["exp_avg_sq"] for i, name in enumerate(theta)}
+    unused = {"exp_avg_sq": None}  # a parameter that took no part in the loss has no state
+    found = {name: state.get(i, unused)["exp_avg_sq"] for i, name in enumerate(theta)}
+    moments = {name: torch.zeros_like(weights[name]) if v is None else v for name, v in found.items()}
     return Learner(weights, moments, (learner.adam_steps if inner.carry_moments else 0) + inner.steps)
 
 
 @torch.no_grad()
 def has_diverged(phi: Weights, theta: Weights) -> Tensor:
     """Which tasks' weights have moved far away from φ, or are NaN or infinite: bool [tasks]. See DIVERGENCE_FACTOR."""
-    moved = torch.cat([(theta[name] - p).flatten(1) for name, p in phi.items()], dim=1).square().sum(1)
+    differences = [(theta[name] - p).reshape(len(theta[name]), -1) for name, p in phi.items()]
+    moved = torch.cat(differences, dim=1).square().sum(1)
     norm = torch.cat([p.flatten() for p in phi.values()]).square().sum()
     return ~(moved <= DIVERGENCE_FACTOR**2 * norm.clamp(min=1))
 

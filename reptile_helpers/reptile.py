@@ -5,7 +5,7 @@
     for each task of the meta-batch:   θ ← φ, then k steps of SGD or Adam on the task    (the inner loop)
     φ ← φ + ε · (mean of θ − φ)                                                          (the outer step)
 
-This page is the whole algorithm. `stacked.py` computes the inner loops of all tasks at once, with the same result.
+With Adam, its second moments and step count are learned along with φ. The building blocks are in `learner.py`.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from reptile_helpers.learner import (
 
 @torch.inference_mode(False)  # gradients, even where the caller has switched them off
 def adapt(model: nn.Module, learner: Learner, x: Tensor, y: Tensor, batches: Tensor, inner: InnerLoop) -> Learner:
-    """The inner loop for one task: start at φ and take one step per mini-batch. The model itself stays as it is.
+    """The inner loop for one task: start at φ and take one step per mini-batch. The model keeps its own parameters.
 
     x, y: the task's support set. batches: int64 [steps, batch_size], the examples that each step uses.
     """
@@ -58,7 +58,7 @@ def adapt_one_by_one(
 @torch.no_grad()
 def outer_step(phi: Weights, theta: Weights, epsilon: float) -> None:
     """Move φ a fraction ε of the way to the mean of the tasks' weights, in place. theta: name → [tasks, *shape]."""
-    if not isinstance(epsilon, Tensor):  # `speed_up` may turn the number into one, which was looked at before
+    if not isinstance(epsilon, Tensor):  # `speed_up` may pass a tensor; `meta_train` has checked the number before
         require_positive(epsilon=epsilon)
     check_shapes(phi, theta)
     for name, p in phi.items():
@@ -82,17 +82,17 @@ def meta_train(
 
     model: the network. learner: where to start. tasks: a source of tasks with `sample(count, generator)`.
     meta_batch: tasks per meta-iteration. generator: the only source of randomness.
-    epsilon: the outer step size ε at the start, annealed linearly to 0. Or, in its place, outer_optimizer: a function
-    of the parameters, such as `partial(torch.optim.Adam, lr=0.001)`, whose optimizer takes the outer step.
+    epsilon: the outer step size ε at the start, annealed linearly to 0. outer_optimizer: replaces that step; a function
+    of the parameters that returns an optimizer, such as `partial(torch.optim.Adam, lr=0.001)`.
     adapt: how to learn a meta-batch; `adapt_together` is faster. speed_up: gets the two halves of a meta-iteration and
-    returns faster ones. callback: called as callback(iteration, learner) after each meta-iteration, from 1 on.
-    start: how many meta-iterations this learner has behind it. With the generator where it was then, the rest of the
-    run is the same to the last bit; only an outer optimizer starts afresh.
-    Raises FloatingPointError if an inner loop diverges, before the outer step: what the callback saw last is good.
+    returns faster ones. callback: called as callback(iteration, learner) after each meta-iteration, from 1 on; the
+    learner is updated in place, so copy what you keep. start: the number of meta-iterations already done. With the
+    generator's state restored as well, a CPU computes the same bits; only an outer optimizer starts afresh.
+    Raises FloatingPointError if an inner loop diverges, before the outer step: the last learner is still valid.
     """
     require_whole(meta_iterations=meta_iterations, meta_batch=meta_batch)
     require_positive(epsilon=epsilon)
-    if epsilon > 1 or not 0 <= start <= meta_iterations:
+    if epsilon > 1 or start not in range(meta_iterations + 1):
         raise ValueError(f"epsilon is {epsilon}, start is {start}; they must be at most 1 and 0 to {meta_iterations}")
     learner = deepcopy(learner)
     phi = learner.weights
@@ -111,7 +111,7 @@ def meta_train(
             outer_step(phi, learned.weights, step_size)
         for name, v in learned.second_moment.items():
             learner.second_moment[name].copy_(v.mean(0))
-        learner.adam_steps += learned.adam_steps - learner.adam_steps  # in place, like φ
+        learner.adam_steps += learned.adam_steps - learner.adam_steps  # in place, where it is a tensor
 
     if speed_up:
         learn_new_tasks, move_initialization = speed_up(learn_new_tasks, move_initialization)

@@ -1,4 +1,4 @@
-"""A long run of meta-training that can be stopped at any moment and continued to the same bits.
+"""A long run of meta-training that can be stopped at any moment and continued bit for bit.
 
 The newest state is always in `run_dir`/checkpoint.pt. On a CPU, the same machine and the same number of threads, a run
 that was stopped and continued ends with the same bits as one that was not.
@@ -60,8 +60,8 @@ def train(
     """Meta-train with these settings, or continue from `run_dir`/checkpoint.pt. Returns the checkpoint at the end.
 
     Everything is in PyTorch's default dtype. On a GPU each meta-iteration is compiled and replayed as a CUDA graph, see
-    gpu.py, unless several processes share it. Every process makes this same call; the first one does the reading,
-    writing and watching, and the others return None.
+    gpu.py, unless several processes share the meta-batch. Every process makes this same call; the first one
+    does the reading, writing and watching, and the others return None.
 
     A checkpoint is written every `checkpoint_seconds`, at the end, and on Ctrl-C or SIGTERM, which then raise
     KeyboardInterrupt. It is also written, as of the last good meta-iteration, if an inner loop diverges
@@ -84,7 +84,7 @@ def train(
 
 
 def open_run(settings: RunSettings, run_dir: str | os.PathLike, device: str = "cpu") -> Run:
-    """The run in `run_dir`, at its last checkpoint, or a new one. Raises RefusedRun if it cannot be."""
+    """The run in `run_dir`, at its last checkpoint, or a new one. Raises RefusedRun if it cannot be opened."""
     path, (rank, _) = Path(run_dir) / "checkpoint.pt", get_rank_and_world_size()
     characters = find_characters(settings)
     with torch.random.fork_rng(devices=[]):
@@ -116,7 +116,7 @@ def _load_own_checkpoint(path: Path, settings: RunSettings, model: torch.nn.Modu
     except ValueError as problem:  # damaged, or of another version
         raise RefusedRun(f"{problem} Choose another folder, or delete this file.") from problem
     if differences:
-        raise RefusedRun(f"{path} belongs to another run: {differences}. Choose another folder, or delete this one.")
+        raise RefusedRun(f"{path} belongs to another run: {differences}. Choose another folder, or delete that file.")
     if describe_shapes(state["phi"]) != describe_shapes(Learner.of(model).weights):
         raise RefusedRun(f"{path} holds weights of another network or dtype. Choose another folder.")
     return state
@@ -142,7 +142,7 @@ def _train(run: Run, checkpoint_seconds: float, report: Callable | None) -> None
 
     def after_meta_iteration(iteration: int, learner: Learner) -> None:
         nonlocal last_saved, newest
-        if rank:  # the first process does what follows for all
+        if rank:  # the first process does the rest on behalf of all
             return
         now = time.perf_counter()
         if iteration % curve_every == 0 or iteration == end:
@@ -157,7 +157,7 @@ def _train(run: Run, checkpoint_seconds: float, report: Callable | None) -> None
         if last or now - last_saved >= checkpoint_seconds:
             save(required=last)
             last_saved = time.perf_counter()  # not `now`: a slow disk would leave no time to train
-        if stop_requests and iteration < end:
+        if stop_requests:
             message = f"stopped after {iteration} meta-iterations; the same command continues from there"
             raise Stopped(message, stop_requests[0])
 

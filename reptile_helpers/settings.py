@@ -10,7 +10,7 @@ DATA = ("omniglot", "generated", "sine")
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """Everything that decides how a run comes out, up to the machine. Variants: `replace(PAPER_5WAY, seed=1)`.
+    """Everything that determines the result of a run, apart from the machine. Variants: `replace(PAPER_5WAY, seed=1)`.
 
     data: "omniglot", "generated" (characters) or "sine". ways: classes per task; None for sine waves. seed: of the
     weights, tasks and mini-batches. optimizer, lr, inner_batch, inner_steps: the inner loop of meta-training. shots:
@@ -18,7 +18,7 @@ class RunSettings:
     step size ε at the start, annealed linearly to 0. iterations: meta-iterations. test_batch, test_steps: the inner
     loop at test time.
 
-    Raises ValueError for a value that is not possible.
+    Raises ValueError for an invalid value.
     """
 
     data: str
@@ -48,7 +48,7 @@ class RunSettings:
         require_positive(lr=self.lr, epsilon=self.epsilon)
         if self.epsilon > 1:
             raise ValueError(f"epsilon is {self.epsilon!r}; it must be a positive number of at most 1")
-        _ = self.inner  # looks at the optimizer
+        _ = self.inner  # checks the optimizer's name
 
     @property
     def inner(self) -> InnerLoop:
@@ -66,7 +66,7 @@ class RunSettings:
 
     @classmethod
     def from_dict(cls, values: dict) -> "RunSettings":
-        """The settings that `to_dict` gave. Raises ValueError if one is missing, unknown or not possible."""
+        """The settings that `to_dict` gave. Raises ValueError if one is missing, unknown or invalid."""
         names = {field.name for field in fields(cls)}
         if values.keys() != names:
             unknown, missing = values.keys() - names, names - values.keys()

@@ -26,9 +26,9 @@ def forward_tasks(
 ) -> Tensor:
     """Run one network with different weights on each task: exactly what `model` would do, once per task.
 
-    weights: name → tensor [tasks, *parameter shape]; a parameter that is missing here has the model's own value.
+    weights: name → tensor [tasks, *parameter shape]; a parameter that is not listed keeps the model's value.
     x: [tasks, examples, *input shape]. Returns [tasks, examples, outputs].
-    statistics_of: batch norm uses the statistics of only this many of the first examples (default: of all).
+    statistics_of: batch norm uses the statistics of the first `statistics_of` examples only (default: of all).
     convolve: a function that computes what F.conv2d computes.
 
     An nn.Sequential of the common layers runs as one program. Any other network runs once per task, which is slower
@@ -41,7 +41,7 @@ def forward_tasks(
         return _forward_stacked(model, weights, x, statistics_of, convolve)
     if statistics_of is not None:
         raise ValueError(
-            f"batch norm can use the statistics of some examples only in a network that can be stacked: {obstacle}"
+            f"statistics_of (mode 'support only') needs a network that can be stacked: {obstacle}"
         )
     of_task = ({name: w[task] for name, w in weights.items()} for task in range(len(x)))
     return torch.stack([call_with(model, w, x_task) for w, x_task in zip(of_task, x, strict=True)])
@@ -79,7 +79,7 @@ def _supports(layer: nn.Module, images: bool) -> bool:
         return images and layer.padding_mode == "zeros"
     if kind is nn.MaxPool2d:
         return images and not layer.return_indices
-    # Batch norm that updates running statistics changes the model, example by example: not in a stack.
+    # Batch norm that updates running statistics changes the model, so it must run one task at a time.
     return kind is nn.BatchNorm2d and images and (layer.running_mean is None or not layer.training)
 
 
@@ -138,7 +138,7 @@ def _find_statistics(layer, x, tasks, statistics_of):
 def loss_of_tasks(model: nn.Module, theta: Weights, x: Tensor, y: Tensor, forward: Callable = forward_tasks) -> Tensor:
     """The sum of the tasks' losses, so that the gradient of each task's weights is that of its own loss. A number."""
     output = forward(model, theta, x)
-    return len(x) * task_loss(output.flatten(0, 1), y.flatten(0, 1))  # it is a mean over all tasks
+    return len(x) * task_loss(output.flatten(0, 1), y.flatten(0, 1))  # undo the mean over tasks
 
 
 @torch.inference_mode(False)

@@ -46,9 +46,9 @@ def make_parser() -> argparse.ArgumentParser:
     shown = argparse.SUPPRESS  # no "(default: None)" where the help already says what happens
     add = parser.add_argument
     add("--data", required=True, choices=["omniglot", "generated", "sine"], default=shown, help="what to learn from")
-    add("--ways", type=int, choices=[5, 20], help="classes per task; required for omniglot and generated", default=None)
+    add("--ways", type=int, choices=[5, 20], help="classes per task; not for sine", default=shown)
     add("--run-dir", required=True, default=shown, help="the folder for checkpoint.pt and results.json")
-    add("--seed", type=int, default=0, help="of the weights, tasks and mini-batches")
+    add("--seed", type=int, default=0, help="seed for weights, tasks and mini-batches")
     recipes = (PAPER_5WAY, PAPER_20WAY, SINE_EXAMPLE)
     for name in CHANGES:
         values = " / ".join(f"{getattr(recipe, name):,}" for recipe in recipes)
@@ -58,16 +58,16 @@ def make_parser() -> argparse.ArgumentParser:
         add(f"--{name.replace('_', '-')}", type=kind, default=shown, help=text)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     add("--device", type=usable_device, default=device, help="where to compute, as PyTorch names it")
-    add("--dtype", choices=["float32", "float64"], default="float32", help="of weights and images")
-    add("--checkpoint-seconds", type=_seconds, default=180, help="between two checkpoints")
-    add("--test-tasks", type=int, default=1000, help="at the end; 0 for no test; the paper uses 10,000")
+    add("--dtype", choices=["float32", "float64"], default="float32", help="dtype of weights and images")
+    add("--checkpoint-seconds", type=_seconds, default=180, help="seconds between checkpoints")
+    add("--test-tasks", type=int, default=1000, help="number of test tasks; 0 skips the test; the paper uses 10,000")
     return parser
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, RunSettings]:
     """The command's options and the settings they describe. Ends the process with a usage message if they are wrong."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(arguments, argparse.Namespace(ways=None))
     if options.test_tasks < 0 or options.test_tasks == 1:
         parser.error(f"--test-tasks is {options.test_tasks}; it must be 0, or at least 2 for an interval")
     if (options.data == "sine") != (options.ways is None):
@@ -97,7 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             except (RefusedRun, FloatingPointError, OSError) as problem:
                 sys.exit(_tell(rank, problem, 1))
         if rank == 0:
-            finish(options, settings, state, device, world_size)
+            try:
+                finish(options, settings, state, device, world_size)
+            except (FloatingPointError, OSError) as problem:
+                sys.exit(_tell(rank, problem, 1))
 
 
 def finish(options: argparse.Namespace, settings: RunSettings, state: dict, device: str, processes: int) -> None:
@@ -120,7 +123,7 @@ def finish(options: argparse.Namespace, settings: RunSettings, state: dict, devi
         "curve": state["curve"],
         "test": {"tasks": options.test_tasks, "seed": TEST_SEED, "results": results},
     }  # fmt: skip
-    before = _count_test_tasks(path)
+    before = _count_test_tasks(path, settings)
     if before > options.test_tasks:
         print(f"not written: {path} holds a test with more tasks ({before:,})")
         return
@@ -177,14 +180,20 @@ def use_default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _seconds(text: str) -> float:
-    if not 0 <= float(text) < math.inf:  # nan, too
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds; it must be finite and at least 0")
-    return float(text)
-
-
-def _count_test_tasks(path: Path) -> int:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["test"]["tasks"]
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not possible; it must be a finite number of seconds, at least 0")
+    return seconds
+
+
+def _count_test_tasks(path: Path, settings: RunSettings) -> int:
+    """How many tasks the test in results.json has, if it is of this run."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        return report["test"]["tasks"] if report["configuration"] == settings.to_dict() else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 

@@ -234,7 +234,7 @@ def test_unusual_networks_run_as_they_are(float64, make):
 def test_the_mode_that_needs_a_stack_says_so():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.GELU())
     weights, images = task_weights(model), torch.rand(TASKS, 5, 1, 2, 2)
-    with pytest.raises(ValueError, match="only in a network that can be stacked: layer 2, GELU.* is not supported"):
+    with pytest.raises(ValueError, match="needs a network that can be stacked: layer 2, GELU.* is not supported"):
         predict(model, weights, images, images, "support only")
 
 
@@ -285,3 +285,29 @@ def test_learning_works_where_gradients_are_switched_off(off, adapt):
         torch.set_grad_enabled(True)
     for a, b in zip(expected, result, strict=True):
         assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+
+
+class Scaled(nn.Module):
+    """A network with a scalar parameter, and one that takes no part."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.scale, self.unused = nn.Linear(1, 1), nn.Parameter(torch.tensor(2.0)), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.scale * self.linear(x)
+
+
+@pytest.mark.parametrize("carry", [True, False])
+def test_scalar_and_unused_parameters(float64, carry):
+    model, inner = Scaled(), InnerLoop("adam", lr=0.01, steps=3, batch_size=5, carry_moments=carry)
+    ends = [
+        meta_train(
+            model, Learner.of(model), SineTasks(), inner, meta_iterations=3, meta_batch=2, adapt=adapt,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for adapt in (adapt_one_by_one, adapt_together)
+    ]  # fmt: skip
+    for name, p in ends[0].weights.items():
+        assert torch.allclose(p, ends[1].weights[name], rtol=0, atol=1e-9)
+        assert torch.equal(p, dict(model.named_parameters())[name]) == name.startswith("unused")
