@@ -30,8 +30,10 @@ SCRIPT = """
 import glob
 import sys
 import torch
-from reptile_helpers import train
+from dataclasses import replace
 from reptile_helpers.distributed import join_processes
+from reptile_helpers.settings import SINE_EXAMPLE
+from reptile_helpers.train import train, use_default_dtype
 
 folder, iterations, lr, seconds = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])
 settings = replace(SINE_EXAMPLE, optimizer="adam", lr=lr, meta_batch=4, iterations=iterations)
