@@ -2,15 +2,18 @@
 
 import ast
 import copy
+import difflib
 import io
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from torch.nn import functional as F
@@ -443,6 +446,14 @@ def sequential_outer_update(model, practise, tasks, epsilon):
     return model
 
 
+def gradients(loss, model):
+    if not loss.requires_grad:
+        return [(n, torch.zeros(())) for n, _ in model.named_parameters()]
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+    return zip(names, found, strict=True)
+
+
 def untouched_and_dirty(loss, model):
     if not loss.requires_grad:
         return [name for name, _ in model.named_parameters()]
@@ -709,11 +720,13 @@ WRONG = [
     ("outer_update", lambda m, practise, tasks, e: restoring_outer_update(m, practise, tasks[:1], e), "once for each"),
     ("outer_update", lambda m, *rest: restoring_outer_update(copy.deepcopy(m), *rest), "the model that was given"),
     ("has_leak", lambda classes, support, query: len(set(classes.tolist())) < len(classes), "support and the query"),
+    ("has_leak", lambda classes, support, query: len(set(classes)) < len(classes), "tolist"),
     ("has_leak", lambda c, s, q: any({*a} & {*b} for a, b in zip(s.tolist(), q.tolist(), strict=True)), "two labels"),
     ("has_leak", lambda c, s, q: len({*s.flatten().tolist()}) < s.numel() or len({*c.tolist()}) < len(c), "accused"),
     ("untouched", lambda loss, model: [name for name, p in model.named_parameters() if p.grad is None], "gave"),
     ("untouched", lambda loss, model: [], "gave"),
     ("untouched", untouched_and_dirty, "a .grad has changed"),
+    ("untouched", lambda loss, model: [n for n, g in gradients(loss, model) if not g.any()], "zero is connected"),
     ("conv_tasks", lambda x, w, b, s, p: F.conv2d(x, w.flatten(0, 1), None, s, p, groups=len(w)), "bias is missing"),
     ("conv_tasks", lambda x, w, b, s, p: grouped_conv(x, w, b, 1, 0), "stride and padding must be passed on|should be"),
     ("conv_tasks", lambda x, w, b, s, p: grouped_conv(x, w[:1].expand_as(w), b, s, p), "the filters of task 0"),
@@ -829,24 +842,55 @@ WRONG = [
 
 @pytest.mark.parametrize("check, solution, message", WRONG)
 def test_a_wrong_solution_is_told_what_is_missing(check, solution, message, capsys):
-    import re
-
     getattr(checks, check)(solution)
     out = capsys.readouterr().out
     assert out.startswith("✗ not yet: ") and re.search(message, out), out
 
 
-def test_the_guilty_lines_are_those_that_the_repairs_change(capsys):
+def programs_of_notebook_10():
+    """bug → (the lines of its program, the repaired line that the explanation shows)"""
     (path,) = [p for p in NOTEBOOKS if p.name.startswith("10")]
-    functions = {}
-    for _, source in code_cells(path):
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.FunctionDef):
-                functions[node.name] = ast.get_source_segment(source, node).splitlines()[1:]
-    for program, line in checks.GUILTY.items():
-        wrong, right = functions[program], functions[program.replace("program", "repaired")]
-        changed = [n for n, text in enumerate(wrong, start=2) if text not in right]
-        assert changed == [line], program
-        for answer, sign in ((None, "…"), (line, "✓"), (line + 1, "✗")):
-            checks.guilty(program, answer)
-            assert capsys.readouterr().out.startswith(sign)
+    found, cells = {}, [source for _, source in code_cells(path)]
+    for source, below in zip(cells, cells[1:], strict=False):
+        if bug := re.search(r"^checks\.guilty\((\d+), line\)", below, re.MULTILINE):
+            (program, *_) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+            found[int(bug[1])] = ast.get_source_segment(source, program).splitlines()
+    prose = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    repairs = {}
+    for bug, text in re.findall(r"Explanation of bug (\d+)</summary>(.*?)</details>", prose, re.DOTALL):
+        repairs[int(bug)] = re.findall(r"```python\n(.*?)\n```", text)
+    return {bug: (program, repairs[bug]) for bug, program in found.items()}
+
+
+def test_the_guilty_lines_are_those_that_the_repairs_change():
+    programs = programs_of_notebook_10()
+    assert set(programs) == set(checks.RIDDLES) == set(range(1, 10))
+    for bug, (program, repairs) in programs.items():
+        riddle = checks.RIDDLES[bug]
+        assert len(program) == riddle.length, bug
+        assert not set(riddle.guilty) & set(riddle.innocent) and all(1 < n <= riddle.length for n in riddle.innocent)
+        planted = next(iter(riddle.guilty))
+        if bug == 8:  # repaired in three ways, none of them a single line
+            assert program[planted - 1].strip() == "network.eval()"
+            continue
+        (repaired,) = repairs
+        stripped = [line.strip() for line in program]
+        assert repaired not in stripped
+        assert stripped.index(difflib.get_close_matches(repaired, stripped, 1)[0]) + 1 == planted, bug
+
+
+@pytest.mark.parametrize("answer", ["4", 4.0, 0, -1, 99, True, [4], "epsilon"])
+def test_only_the_number_of_a_line_is_an_answer(answer, capsys):
+    checks.guilty(1, answer)
+    assert capsys.readouterr().out.startswith("✗ not yet: line should be a whole number from 1 to 8")
+
+
+def test_each_answer_earns_a_sentence(capsys):
+    for bug, riddle in checks.RIDDLES.items():
+        checks.guilty(bug, None)
+        assert capsys.readouterr().out.startswith("… not attempted yet")
+        for line in range(1, riddle.length + 1):
+            checks.guilty(bug, line)
+            out = capsys.readouterr().out
+            assert out.startswith(f"✓ line {line}. " if line in riddle.guilty else "✗ not yet: ")
+            assert (riddle.guilty | riddle.innocent).get(line, "") in out
