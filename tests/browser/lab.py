@@ -91,13 +91,21 @@ def chromium():
         browser.close()
 
 
+def is_ours(message):
+    """Is it an error of a notebook? What Jupyter itself cannot load is not; a picture of a notebook is under /files/."""
+    of_jupyter = message.text.startswith("Failed to load resource") and "/files/" not in message.location["url"]
+    return message.type == "error" and not of_jupyter
+
+
 @contextmanager
 def new_page(browser, **options):
     """A page that ends in an AssertionError if JavaScript failed in it. options: of Playwright's `Browser.new_page`."""
     page = browser.new_page(**({"viewport": {"width": 1200, "height": 1000}} | options))
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(error.stack or str(error)))
-    page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
+    page.on("console", lambda message: is_ours(message) and page.errors.append(f"{message.text} {message.location}"))
+    page.set_default_timeout(60_000)  # on a busy machine
+    page.set_default_navigation_timeout(120_000)
     yield page
     page.close()
     assert not page.errors, "\n".join(page.errors)
