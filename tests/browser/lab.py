@@ -92,7 +92,7 @@ def chromium():
 
 
 def is_ours(message):
-    """Is it an error of a notebook? What Jupyter itself cannot load is not; a picture of a notebook is under /files/."""
+    """Is it an error of a notebook? What Jupyter cannot load is not; a picture of a notebook is under /files/."""
     of_jupyter = message.text.startswith("Failed to load resource") and "/files/" not in message.location["url"]
     return message.type == "error" and not of_jupyter
 
