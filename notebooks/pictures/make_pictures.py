@@ -86,6 +86,7 @@ def frame(phis, title, stage, inner=0, ends=False, arrow=0.0, losses=()):
 
     for row, (name, lines) in enumerate(STAGES.items()):
         active = stage in (name, "both")
+        lines = lines if ends else lines.removesuffix(" (✕)")  # named only where it can be seen
         top = 0.80 - 0.235 * row
         fig.text(0.648, top, name, fontsize=14, color=BLUE if active else FAINT, fontweight="bold", va="center")
         fig.text(0.648, top - 0.038, lines, fontsize=12, color=INK if active else FAINT, va="top",
