@@ -47,6 +47,26 @@ def broadcast_from_first(value: Any) -> Any:
     return values[0]
 
 
+@contextmanager
+def fail_together() -> Iterator[None]:
+    """Where every process runs this block: an OSError or ValueError of one is raised in all, after the block.
+
+    Otherwise the others would wait for that process, or see no more than that it is gone.
+    """
+    problem = None
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        problem = error
+    problems = [problem]
+    if (world_size := get_rank_and_world_size()[1]) > 1:
+        problems = [None] * world_size
+        distributed.all_gather_object(problems, problem)
+    for error in (problem, *problems):  # its own first, with its traceback
+        if error:
+            raise error
+
+
 def adapt_shared(
     model: nn.Module, learner: Learner, x: Tensor, y: Tensor, batches: Tensor, inner: InnerLoop
 ) -> Learner:

@@ -109,14 +109,19 @@ def adaptation_path(
 def with_ways(learner: Learner, ways: int) -> Learner:
     """The Learner with only the first `ways` outputs of its last layer, for a task with fewer classes.
 
-    Raises ValueError if the last layer does not have that many outputs, or for fewer than two.
+    Raises ValueError if the last layer does not have that many outputs, for fewer than two, and if the last parameters
+    are not a weight and a bias with one row per output.
     """
-    layer = list(learner.weights)[-1].rpartition(".")[0] + "."
-    outputs = len(next(p for name, p in learner.weights.items() if name.startswith(layer)))
-    if not 1 < ways <= outputs:
+    layer = list(learner.weights)[-1].rpartition(".")[0]
+    last = [name for name in learner.weights if name.rpartition(".")[0] == layer]
+    rows = {learner.weights[name].shape[:1] for name in last}
+    if len(rows) > 1 or () in rows:
+        raise ValueError(f"the last layer, with {' and '.join(last)}, does not have one row per output")
+    ((outputs,),) = rows
+    if ways not in range(2, outputs + 1):
         raise ValueError(f"ways is {ways!r}; it must be 2 to {outputs}")
     weights, moments = (
-        {name: t[:ways] if name.startswith(layer) else t for name, t in d.items()}
+        {name: t[:ways] if name in last else t for name, t in d.items()}
         for d in (learner.weights, learner.second_moment)
     )
     return replace(learner, weights=weights, second_moment=moments)

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional as F
 
 from reptile_helpers.learner import InnerLoop, Learner
@@ -26,11 +25,13 @@ def meta_train_on_gpu(
 ) -> Learner:
     """`meta_train` with every meta-iteration compiled and replayed as a CUDA graph: the same steps, many times faster.
 
-    Takes the arguments of `meta_train`, without `adapt` and `outer_optimizer`; model, learner, tasks and generator must
-    be on a GPU. `tasks.sample` must do nothing but tensor operations there, the same ones at every call. The
-    `adam_steps` that a callback sees is a tensor. Products of float32 matrices use TF32, as PyTorch's
+    Takes the arguments of `meta_train`, but no `adapt`, `outer_optimizer` and `speed_up` (ValueError); model, learner,
+    tasks and generator must be on a GPU. `tasks.sample` must do nothing but tensor operations there, the same ones at
+    every call. The `adam_steps` that a callback sees is a tensor. Products of float32 matrices use TF32, as PyTorch's
     convolutions on a GPU do anyway. The first meta-iteration takes about ten seconds longer, for compiling.
     """
+    if impossible := sorted(options.keys() & {"adapt", "outer_optimizer", "speed_up"}):
+        raise ValueError(f"meta_train_on_gpu does not accept {' and '.join(impossible)}; use meta_train for that")
     if generator.device.type != "cuda":
         raise ValueError(f"the generator is on {generator.device}; it must be on a GPU, like model, learner and tasks")
     on_gpu = replace(learner, adam_steps=torch.tensor(float(learner.adam_steps), device=generator.device))
@@ -46,9 +47,13 @@ def meta_train_on_gpu(
 
 
 def make_compiled_adapt() -> Callable:
-    """`adapt_together` with the forward pass and the loss compiled, and convolutions as matrix products."""
-    forward = partial(forward_tasks, convolve=convolve_as_products)
-    return partial(adapt_together, loss_of_tasks=compile_or_keep(partial(loss_of_tasks, forward=forward)))
+    """`adapt_together` with the forward pass and the loss compiled, and convolutions as matrix products.
+
+    Where compiling is impossible, see `compile_or_keep`, it is `adapt_together`.
+    """
+    loss = partial(loss_of_tasks, forward=partial(forward_tasks, convolve=convolve_as_products))
+    compiled = partial(adapt_together, loss_of_tasks=torch.compile(loss, dynamic=False))
+    return use_if_possible(compiled, adapt_together)
 
 
 def compile_or_keep(function: Callable) -> Callable:
@@ -57,24 +62,35 @@ def compile_or_keep(function: Callable) -> Callable:
     On a GPU, compiling needs Triton (part of PyTorch for Linux), a GPU of 2017 or later, and a C compiler. If one is
     missing, a warning says so. TORCH_COMPILE_DISABLE=1 in the environment switches compiling off.
     """
+    return use_if_possible(torch.compile(function, dynamic=False), function)
+
+
+def use_if_possible(compiled: Callable, plain: Callable) -> Callable:
+    """A function that calls `compiled`, or after a warning `plain` if compiling fails, and from then on only that.
+
+    Both must compute the same, and have changed nothing when compiling fails. It can fail at any time during the first
+    call: a gradient is compiled only when it is computed, and then with any kind of error.
+    """
     too_old = torch.cuda.is_available() and torch.cuda.get_device_capability() < (7, 0)
     if too_old or not find_spec("triton"):
         missing = "it needs a GPU of 2017 or later" if too_old else "Triton is not installed"
-        warnings.warn(f"torch.compile is not used ({missing}); meta-training is slower without it.", stacklevel=2)
-        return function
-    faster = torch.compile(function, dynamic=False)
+        warnings.warn(f"torch.compile is not used ({missing}); meta-training is slower without it.", stacklevel=3)
+        return plain
+    chosen = compiled
 
     def call(*arguments):
-        nonlocal faster
+        nonlocal chosen
+        if chosen is plain:
+            return plain(*arguments)
         try:
-            return faster(*arguments)
-        except TorchDynamoException as error:
-            if faster is function:
-                raise
-            reason = str(error).strip().splitlines()[0]
+            return compiled(*arguments)
+        except Exception as error:
+            result = plain(*arguments)  # if the arguments are to blame, this raises the error instead
+            cause = getattr(error, "inner_exception", error)
+            reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
             warnings.warn(f"torch.compile failed ({reason}); going on without it, more slowly.", stacklevel=2)
-            faster = function
-            return function(*arguments)
+            chosen = plain
+            return result
 
     return call
 

@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stderr
+from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import torch
 
 from reptile_helpers.characters import Characters
 from reptile_helpers.checkpoint import describe_shapes, learner_of, load_checkpoint, save_checkpoint, settings_of
-from reptile_helpers.distributed import adapt_shared, broadcast_from_first, get_rank_and_world_size
+from reptile_helpers.distributed import adapt_shared, broadcast_from_first, fail_together, get_rank_and_world_size
 from reptile_helpers.evaluate import evaluate, mean_and_interval
 from reptile_helpers.gpu import meta_train_on_gpu
 from reptile_helpers.interrupts import RefusedRun, Stopped, collect_stop_requests, lock_folder
@@ -72,12 +72,16 @@ def train(
 
     Raises RefusedRun, a ValueError, if the checkpoint is damaged or belongs to other settings, another network or
     dtype, or if another run is using the folder; nothing is overwritten then. OSError if the last checkpoint
-    cannot be written; before that, a warning says so and training goes on.
+    cannot be written; before that, a warning after each attempt says so and training goes on. Several processes all
+    raise the same.
     """
     rank, world_size = get_rank_and_world_size()
     if world_size > settings.meta_batch:
         raise RefusedRun(f"{world_size} processes cannot share {settings.meta_batch} tasks; start fewer processes")
-    with lock_folder(Path(run_dir)) if rank == 0 else nullcontext():
+    with ExitStack() as held:
+        with fail_together():
+            if rank == 0:
+                held.enter_context(lock_folder(Path(run_dir)))
         run = open_run(settings, run_dir, device)
         _train(run, checkpoint_seconds, report)
         return load_checkpoint(run.path) if rank == 0 else None
@@ -85,28 +89,32 @@ def train(
 
 def open_run(settings: RunSettings, run_dir: str | os.PathLike, device: str = "cpu") -> Run:
     """The run in `run_dir`, at its last checkpoint, or a new one. Raises RefusedRun if it cannot be opened."""
-    path, (rank, _) = Path(run_dir) / "checkpoint.pt", get_rank_and_world_size()
-    characters = find_characters(settings)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = (sine_mlp() if characters is None else omniglot_cnn(settings.ways)).to(device)
-    generator = torch.Generator(device).manual_seed(settings.seed)
-    state = None
-    if rank == 0 and path.exists():
-        state = _load_own_checkpoint(path, settings, model)
-    elif rank == 0:
-        train_classes, test_classes = characters.paper_split() if characters else torch.empty(2, 0, dtype=torch.int64)
-        learner = Learner.of(model)
-        state = {
-            "phi": learner.weights, "second_moment": learner.second_moment, "adam_steps": 0,
-            "train_classes": train_classes, "test_classes": test_classes, "configuration": settings.to_dict(),
-            "iteration": 0, "generator": generator.get_state(), "curve": [], "seconds": 0.0,
-        }  # fmt: skip
+    path, (rank, _), state = Path(run_dir) / "checkpoint.pt", get_rank_and_world_size(), None
+    with fail_together():
+        characters = find_characters(settings)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            model = (sine_mlp() if characters is None else omniglot_cnn(settings.ways)).to(device)
+        generator = torch.Generator(device).manual_seed(settings.seed)
+        if rank == 0 and path.exists():
+            state = _load_own_checkpoint(path, settings, model)
+        elif rank == 0:
+            state = _start_state(settings, characters, model, generator)
     state = broadcast_from_first(state)
     if len(state["generator"]) != len(generator.get_state()):
         raise RefusedRun(f"{path} is of a run on a different kind of device than {device}; it can only continue there.")
     generator.set_state(state["generator"])
     return Run(settings, path, device, model, generator, characters, learner_of(state, device), state)
+
+
+def _start_state(settings, characters, model, generator) -> dict:
+    train_classes, test_classes = characters.paper_split() if characters else torch.empty(2, 0, dtype=torch.int64)
+    learner = Learner.of(model)
+    return {
+        "phi": learner.weights, "second_moment": learner.second_moment, "adam_steps": 0,
+        "train_classes": train_classes, "test_classes": test_classes, "configuration": settings.to_dict(),
+        "iteration": 0, "generator": generator.get_state(), "curve": [], "seconds": 0.0,
+    }  # fmt: skip
 
 
 def _load_own_checkpoint(path: Path, settings: RunSettings, model: torch.nn.Module) -> dict:
@@ -138,7 +146,9 @@ def _train(run: Run, checkpoint_seconds: float, report: Callable | None) -> None
         except OSError as error:
             if required:
                 raise
-            warnings.warn(f"{error}. Training goes on; the next attempt is in {checkpoint_seconds} s.", stacklevel=2)
+            # Python shows the same text only once, so each has the number of its meta-iteration.
+            told = f"meta-iteration {newest['iteration']}: {error}. Training goes on; the next attempt is in"
+            warnings.warn(f"{told} {checkpoint_seconds} s.", stacklevel=2)
 
     def after_meta_iteration(iteration: int, learner: Learner) -> None:
         nonlocal last_saved, newest

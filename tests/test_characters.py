@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import Omniglot
 
 from reptile_helpers import characters
 from reptile_helpers.characters import (
@@ -22,29 +21,8 @@ from reptile_helpers.characters import (
     with_rotations,
 )
 from reptile_helpers.omniglot import CACHE, OmniglotNotFound, _write_cache
-from reptile_helpers.omniglot_files import SETS
 
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setattr(Omniglot, "download_url_prefix", "http://127.0.0.1:9")  # nobody listens there
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.delenv("REPTILE_DATA", raising=False)
-
-
-@pytest.fixture
-def root(tmp_path):
-    folder = tmp_path / "root"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def few(monkeypatch):
-    """Only five characters: Omniglot's number of them takes seconds to generate."""
-    monkeypatch.setitem(SETS, "images_background", 3)
-    monkeypatch.setitem(SETS, "images_evaluation", 2)
-
+pytestmark = pytest.mark.usefixtures("offline")
 
 # --- splits and rotations
 

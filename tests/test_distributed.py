@@ -3,9 +3,11 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import torch
 from reptile_helpers import distributed as module
 from reptile_helpers.checkpoint import load_checkpoint
 from reptile_helpers.distributed import adapt_shared
+from reptile_helpers.interrupts import lock_folder
 from reptile_helpers.learner import InnerLoop, Learner, has_diverged, minibatches
 from reptile_helpers.models import sine_mlp
 from reptile_helpers.settings import PAPER_5WAY, SINE_EXAMPLE
@@ -146,6 +149,52 @@ def test_more_processes_than_tasks(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="5 processes cannot share 4 tasks; start fewer processes"):
         alone(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def launch_by_hand(ranks, *arguments):
+    """The processes of a run without torchrun, which would end the others as soon as one has failed."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "reptile_helpers.train", *arguments]
+    return [
+        subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(ranks)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", ["other settings", "another run", "no folder"])
+def test_a_refused_run_ends_in_every_process_with_one_sentence(tmp_path, reason):
+    folder, expected = tmp_path / "run", "belongs to another run: iterations 2 (now 3)"
+    if reason == "no folder":
+        folder.write_text("a file", encoding="utf-8")
+        expected = "File exists"
+    else:
+        train(replace(SINE_EXAMPLE, meta_batch=2, iterations=2), folder)
+    arguments = "--data sine --meta-batch 2 --iterations 3 --device cpu --test-tasks 0".split()
+    with lock_folder(folder) if reason == "another run" else nullcontext():
+        processes = launch_by_hand(2, *arguments, "--run-dir", str(folder))
+        said = [process.communicate(timeout=120)[1].strip() for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    if reason == "another run":
+        expected = "another run is using"
+    assert expected in said[0] and len(said[0].splitlines()) == 1, said[0]
+    assert not said[1], said[1]
+
+
+def test_a_problem_of_one_process_is_raised_in_all(monkeypatch):
+    def gather(problems, problem):
+        problems[:] = [problem, FileNotFoundError("there is no Omniglot here")]
+
+    monkeypatch.setattr(module, "get_rank_and_world_size", lambda: (0, 2))
+    monkeypatch.setattr(module.distributed, "all_gather_object", gather)
+    with pytest.raises(FileNotFoundError, match="there is no Omniglot here"), module.fail_together():
+        pass
+    with pytest.raises(ValueError, match="mine"), module.fail_together():
+        raise ValueError("mine")
 
 
 def test_the_command(tmp_path, monkeypatch):

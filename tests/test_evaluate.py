@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -227,6 +229,17 @@ def test_fewer_ways_leave_out_outputs():
     assert logits[1].shape == (1, 4, 3) and torch.allclose(logits[0][..., :3], logits[1], atol=1e-6)
     assert [tuple(v.shape) for v in fewer.second_moment.values()] == [tuple(p.shape) for p in fewer.weights.values()]
     assert learner.weights["13.weight"].shape == (5, 256)
-    for ways in (1, 6):
+    for ways in (1, 6, 2.5):
         with pytest.raises(ValueError, match=f"ways is {ways}; it must be 2 to 5"):
             with_ways(learner, ways)
+
+
+def test_fewer_ways_of_any_network():
+    alone = with_ways(Learner.of(nn.Linear(3, 5)), 2)
+    assert [tuple(p.shape) for p in (*alone.weights.values(), *alone.second_moment.values())] == [(2, 3), (2,)] * 2
+    similar = nn.Sequential()
+    similar.add_module("1", nn.Linear(3, 4)), similar.add_module("11", nn.Linear(4, 5, bias=False))
+    assert [tuple(p.shape) for p in with_ways(Learner.of(similar), 2).weights.values()] == [(4, 3), (4,), (2, 4)]
+    attention = Learner.of(nn.MultiheadAttention(4, 2))
+    with pytest.raises(ValueError, match="the last layer, with out_proj.weight and out_proj.bias, does not"):
+        with_ways(replace(attention, weights=attention.weights | {"out_proj.bias": torch.tensor(1.0)}), 2)

@@ -16,6 +16,7 @@ import torch
 import reptile_helpers
 from reptile_helpers import (
     arguments,
+    checkpoint,
     distributed,
     drawings,
     evaluate,
@@ -33,14 +34,6 @@ from reptile_helpers import (
 )
 from reptile_helpers.arguments import require_positive, require_whole
 from reptile_helpers.characters import OMNIGLOT, Characters, load_characters, with_rotations
-from reptile_helpers.checkpoint import (
-    learner_for_test,
-    learner_of,
-    load_checkpoint,
-    load_pretrained,
-    save_checkpoint,
-    settings_of,
-)
 from reptile_helpers.files import find_data_root, write_atomically
 from reptile_helpers.generated import generate_characters
 from reptile_helpers.learner import InnerLoop, Learner
@@ -140,6 +133,9 @@ ROWS = [
     (stacked.adapt_together, lambda: adapt(stacked.adapt_together, batches=ORDER[:1]), "batches 1"),
     (gpu.make_compiled_adapt, lambda: adapt(gpu.make_compiled_adapt(), batches=ORDER[:1]), "batches 1"),
     (gpu.meta_train_on_gpu, lambda: meta_train(gpu.meta_train_on_gpu), "the generator is on cpu; it must be on a GPU"),
+    (gpu.meta_train_on_gpu, lambda: meta_train(gpu.meta_train_on_gpu, outer_optimizer=torch.optim.SGD),
+     "meta_train_on_gpu does not accept outer_optimizer; use meta_train for that"),
+    (gpu.meta_train_on_gpu, lambda: meta_train(gpu.meta_train_on_gpu, adapt=1, speed_up=2), "adapt and speed_up"),
     (reptile.adapt, lambda: reptile.adapt(MODEL, Learner.of(MODEL), *WAVES[:2], None, INNER), "NoneType"),
     (stacked.adapt_together, lambda: adapt(stacked.adapt_together, batches=ORDER + 10), "out of bounds"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, PHI, 0.5), "it must be .tasks"),
@@ -209,17 +205,17 @@ ROWS = [
     (find_data_root, lambda: find_data_root("nowhere"), "nowhere, which does not exist"),
     (write_atomically, lambda: write_atomically("nowhere/results.json", b""), "results.json cannot be written"),
     # checkpoint
-    (save_checkpoint, lambda: save_checkpoint("nowhere/checkpoint.pt", {}), "cannot be written"),
-    (load_checkpoint, lambda: load_checkpoint("nowhere.pt"), "There is no checkpoint nowhere.pt"),
-    (load_checkpoint, lambda: load_checkpoint(__file__), "is not a checkpoint"),
-    (load_pretrained, lambda: load_pretrained(""), "it must be one of omniglot_5way"),
-    (load_pretrained, lambda: load_pretrained("../omniglot_5way"), "it must be one of omniglot_5way"),
-    (learner_of, lambda: learner_of({}), "phi"),
+    (checkpoint.save_checkpoint, lambda: checkpoint.save_checkpoint("nowhere/checkpoint.pt", {}), "cannot be written"),
+    (checkpoint.load_checkpoint, lambda: checkpoint.load_checkpoint("nowhere.pt"), "There is no checkpoint nowhere.pt"),
+    (checkpoint.load_checkpoint, lambda: checkpoint.load_checkpoint(__file__), "is not a checkpoint"),
+    (checkpoint.load_pretrained, lambda: checkpoint.load_pretrained(""), "it must be one of omniglot_5way"),
+    (checkpoint.load_pretrained, lambda: checkpoint.load_pretrained("../omniglot_5way"), "it must be one of"),
+    (checkpoint.learner_of, lambda: checkpoint.learner_of({}), "phi"),
     # train, distributed
     (settings.RunSettings, lambda: settings.RunSettings(), "missing"),
     (settings.RunSettings, lambda: replace(PAPER_5WAY, ways=1), "ways is 1"),
-    (settings_of, lambda: settings_of({"configuration": {"lr": 1}}), "another version"),
-    (learner_for_test, lambda: learner_for_test({}), "configuration"),
+    (checkpoint.settings_of, lambda: checkpoint.settings_of({"configuration": {"lr": 1}}), "another version"),
+    (checkpoint.learner_for_test, lambda: checkpoint.learner_for_test({}), "configuration"),
     (run.train, lambda: run.train({}, "nowhere"), "meta_batch"),
     (run.open_run, lambda: run.open_run({}, "nowhere"), "data"),
     (measure.measure, lambda: measure.measure({"configuration": PAPER_5WAY.to_dict()}, 1), "tasks is 1"),
@@ -247,12 +243,12 @@ ROWS = [
 WITHOUT = {
     "sine_mlp", "TaskBatch",  # models, tasks
     "start_inner_loop", "finish_inner_loop", "loss_of_tasks",  # learner, stacked
-    "convolve_as_products", "compile_or_keep", "record", "use_tf32",  # gpu
+    "convolve_as_products", "compile_or_keep", "use_if_possible", "record", "use_tf32",  # gpu
     "describe_shapes",  # checkpoint
     "find_characters", "make_training_tasks", "sample_test_tasks",  # measure
     "RefusedRun", "Stopped", "collect_stop_requests", "lock_folder", "Run",  # interrupts, run
     "make_parser", "parse", "main", "finish", "print_table", "print_progress", "use_default_dtype",  # train
-    "join_processes", "get_rank_and_world_size", "broadcast_from_first",  # distributed
+    "join_processes", "get_rank_and_world_size", "broadcast_from_first", "fail_together",  # distributed
     "OmniglotNotFound", "DrawingSet", "damage",  # omniglot
     "generated_characters",  # characters
     "show", "use_style", "our_style", "freeze_layout", "made_from",  # plots

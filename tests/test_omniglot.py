@@ -30,6 +30,7 @@ from reptile_helpers.checkpoint import load_pretrained
 from reptile_helpers.omniglot import OmniglotNotFound, load_omniglot
 from reptile_helpers.omniglot_files import SETS
 
+pytestmark = pytest.mark.usefixtures("offline", "few")
 REAL = os.environ.get("REPTILE_DATA")
 # In the order of their numbers, which is not the order of the alphabet.
 NAMES = ["Zeta/character01", "Zeta/character02", "Alpha/character01", "Psi/character01", "Beta/character01"]
@@ -51,22 +52,6 @@ def stand_in(tmp_path_factory):
         (folder / part / name).mkdir(parents=True)
         for person in range(1, 21):
             Image.fromarray(pixels(number, person)).save(folder / part / name / f"{number:04}_{person:02}.png")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def five_characters_offline(monkeypatch):
-    monkeypatch.setitem(SETS, "images_background", 3)
-    monkeypatch.setitem(SETS, "images_evaluation", 2)
-    monkeypatch.setattr(Omniglot, "download_url_prefix", "http://127.0.0.1:9")  # nobody listens there
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.delenv("REPTILE_DATA", raising=False)
-
-
-@pytest.fixture
-def root(tmp_path):
-    folder = tmp_path / "root"
-    folder.mkdir()
     return folder
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -254,6 +255,10 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path, monkeypatch):
         assert same(train(settings, tmp_path / "full", checkpoint_seconds=0), undisturbed)
     assert attempts == list(range(1, 31))
     full = range(10, 31)
+    with warnings.catch_warnings(record=True) as seen, pytest.raises(OSError, match="No space left on device"):
+        warnings.simplefilter("default")  # Python's own filter, which shows the same text only once
+        train(settings, tmp_path / "full for a while longer", checkpoint_seconds=0)
+    assert [str(warning.message).split(":")[0] for warning in seen] == [f"meta-iteration {n}" for n in range(10, 30)]
     with pytest.warns(UserWarning), pytest.raises(OSError, match="No space left on device"):
         train(settings, tmp_path / "full to the end", checkpoint_seconds=0)
     assert load_checkpoint(tmp_path / "full to the end" / "checkpoint.pt")["iteration"] == 9
