@@ -28,7 +28,7 @@ at any moment and start it again: it continues from there. On a finished run, it
   python -m reptile_helpers.train --data omniglot --ways 5 --run-dir runs/omniglot_5way
   python -m reptile_helpers.train --data sine --iterations 5000 --run-dir runs/sine --device cpu
 
-Several processes share every meta-batch when torchrun starts them:
+Several processes share every meta-batch when torchrun starts them (on Windows, with USE_LIBUV=0 in the environment):
 
   torchrun --local-addr=127.0.0.1 --nproc-per-node=2 -m reptile_helpers.train --data sine --meta-batch 2 --run-dir r
 """

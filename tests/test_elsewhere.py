@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -136,6 +137,21 @@ def test_nobody_needs_a_package_called_tests(path):
         modules = {getattr(it, "module", None) or it.names[0].name for it in imported}
         assert not {module for module in modules if module.partition(".")[0] == "tests"}
     assert "-m " + "tests." not in text
+
+
+@pytest.mark.parametrize("path", [*SOURCES, ROOT / "README.md"], ids=name)
+def test_processes_find_each_other_where_the_name_of_the_machine_leads_nowhere(path):
+    """On many laptops and in many containers it cannot be resolved, and torchrun would wait for it without end."""
+    text = path.read_text(encoding="utf-8")
+    commands = re.findall(r"torchrun(?: --[\w.=-]+)* --nproc-per-node", text)
+    assert all("--local-addr=127.0.0.1" in command for command in commands), commands
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_cores_are_those_that_the_process_may_use(path):
+    """In a container, or after taskset, there are fewer than the machine has."""
+    uses = re.findall(r".*cpu_count\(\).*", source(path))
+    assert all("affinity" in line for line in uses), uses
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=name)

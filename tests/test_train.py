@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from reptile_helpers import interrupts, measure, run, stacked
+from reptile_helpers import interrupts, measure, reptile, run, stacked
 from reptile_helpers.checkpoint import (
     learner_for_test,
     learner_of,
@@ -381,28 +381,78 @@ def test_a_run_is_tested_on_its_test_characters_only(tmp_path, shots):
     opened = generated_run(tmp_path)
     batch = measure.sample_test_tasks(opened.state, opened.characters, shots, 20, torch.Generator().manual_seed(0))
     assert batch.support_x.shape == (20, 5 * shots, 1, 28, 28) and batch.query_x.shape == (20, 5, 1, 28, 28)
-    test_images = opened.characters.images[opened.state["test_classes"]].flatten(0, 1)
-    known = {image.numpy().tobytes() for image in test_images}
+    assert consists_of(batch, opened.characters.images[opened.state["test_classes"]])
+
+
+def consists_of(batch, images):
+    """Does a TaskBatch consist of these images, [classes, drawings, 28, 28], and no others?"""
+    known = {image.numpy().tobytes() for image in images.flatten(0, 1)}
     sampled = torch.cat([batch.support_x, batch.query_x], 1).flatten(0, 2).mul(255).byte()
-    assert all(image.numpy().tobytes() in known for image in sampled)
+    return all(image.numpy().tobytes() in known for image in sampled)
+
+
+def test_the_learning_curve_is_of_test_characters_and_the_inner_loop_of_meta_training(tmp_path, monkeypatch):
+    settings, seen = replace(PAPER_5WAY, data="generated", iterations=1, meta_batch=1, inner_steps=1, seed=3), []
+
+    def watch(model, learner, batch, inner, generator, progress):
+        seen.append((learner.weights["0.weight"].clone(), batch, inner))
+        return torch.linspace(0, 1, len(batch.support_x))
+
+    monkeypatch.setattr(run, "evaluate", watch)
+    state = train(settings, tmp_path)
+    ((weight, batch, inner),) = seen
+    assert inner == settings.inner and batch.support_x.shape == (200, 5, 1, 28, 28)
+    assert consists_of(batch, measure.generated_characters().images[state["test_classes"]])
+    assert torch.equal(weight, state["phi"]["0.weight"]), "the point is that of another moment"
+    assert [(n, round(mean, 3)) for n, mean, _ in state["curve"]] == [(1, 0.5)]
+
+
+def test_curve_and_seconds_of_a_stopped_run_go_on(tmp_path, monkeypatch):
+    clock = [0.0]
+
+    def adapt(*arguments):
+        clock[0] += 1
+        if clock[0] == 150:
+            signal.raise_signal(signal.SIGINT)
+        return adapt_together(*arguments)
+
+    monkeypatch.setattr(run.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(run, "adapt_together", adapt)
+    settings = sine(iterations=201, inner_steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path)
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["seconds"] == 150
+    state = train(settings, tmp_path)
+    assert state["seconds"] == 201 and [point[0] for point in state["curve"]] == [100, 200, 201]
+
+
+def test_the_outer_step_size_is_that_of_the_settings_and_annealed(tmp_path, monkeypatch):
+    sizes, outer_step = [], reptile.outer_step
+    monkeypatch.setattr(reptile, "outer_step", lambda *step: sizes.append(step[2]) or outer_step(*step))
+    train(sine(iterations=4, epsilon=0.8), tmp_path)
+    assert sizes == pytest.approx([0.8, 0.6, 0.4, 0.2])
 
 
 def test_the_test_uses_its_own_inner_loop_shots_and_scaled_moments(tmp_path, monkeypatch):
     opened, calls = generated_run(tmp_path, test_steps=2, test_batch=3), []
 
     def watch(model, learner, batch, inner, generator):
-        calls.append((learner, batch.support_x.shape[1], inner))
+        calls.append((learner, batch, inner))
         return {mode: torch.zeros(len(batch.support_x)) for mode in MODES}
 
     monkeypatch.setattr(measure, "evaluate_modes", watch)
     monkeypatch.setattr(measure, "TASKS_AT_ONCE", 4)
     state = opened.state | {"second_moment": {name: p.abs() for name, p in opened.state["phi"].items()}}
     results = measure.measure(state, 6)
-    assert [shape for _, shape, _ in calls] == [5, 5, 25, 25] and set(results) == {"1-shot", "5-shot"}
+    assert [batch.support_x.shape[:2] for _, batch, _ in calls] == [(4, 5), (2, 5), (4, 25), (2, 25)]
+    assert set(results) == {"1-shot", "5-shot"}
     for learner_used, _, inner in calls:
         assert inner == InnerLoop("adam", 1e-3, 2, 3)
         for name, v in learner_used.second_moment.items():
             assert torch.allclose(v, (5 / 3) ** 2 * state["second_moment"][name])
+    measure.measure(state, 6), measure.measure(state, 6, seed=1)
+    first, again, other = (batch.query_x for _, batch, _ in calls[::4])
+    assert torch.equal(first, again) and not torch.equal(first, other), "the test tasks depend on the seed alone"
 
 
 def test_the_seed_reaches_weights_tasks_and_nothing_else(tmp_path):

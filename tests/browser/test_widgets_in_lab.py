@@ -5,7 +5,7 @@ import json
 import pytest
 from board import IS_INK, answer_of, draw, pads, press_button, read, wait_for_answer
 from lab import new_page, open_and_run, write_notebook
-from views import explorers, press, settle, sliders
+from views import drag_in_picture, explorers, press, settle, sliders
 
 START = """\
 import sys
@@ -28,6 +28,22 @@ def draw(alpha, k):
 
 k = ipywidgets.IntSlider(2, 0, 8)
 explore(draw, alpha=ipywidgets.FloatLogSlider(0.02, min=-3, max=0), k=k, play=play_button(k, milliseconds=50))"""
+
+TOUCH = """\
+import json
+import time
+touched, x = [], ipywidgets.FloatSlider(0, min=0, max=1)
+fig, ax = plt.subplots(figsize=(3, 2))
+
+def draw(x):
+    time.sleep(0.2)
+    return render(fig, alt=f"x {x:.2f}", caption="A picture.")
+
+def touch(kind, right, up):
+    touched.append((kind, right, up))
+    x.value = right
+
+explore(draw, touch, x=x)"""
 
 BOARD = """\
 def nearest(examples, queries):
@@ -100,6 +116,21 @@ def test_the_play_button_goes_to_the_end(page, server):
     page.wait_for_function("document.querySelector('.explorer img').alt.endsWith('k 8')")
     settle(explorer)
     assert "k 8" in explorer.locator("img").get_attribute("alt")
+
+
+@pytest.mark.parametrize("by_finger", [False, True], ids=["mouse", "finger"])
+def test_a_slow_picture_follows_the_pointer_to_where_it_ends(by_finger, page, server):
+    """Python hears of the first place and the last one, and in between only of as many as it has answered."""
+    open_notebook(page, server, TOUCH, "print(json.dumps(touched))")
+    (explorer,) = explorers(page)
+    way = [(0.2 + 0.02 * n, 0.3 + 0.01 * n) for n in range(31)]
+    drag_in_picture(explorer, way, by_finger)
+    settle(explorer)
+    assert "x 0.80" in explorer.locator("img").get_attribute("alt")
+    touched = json.loads(run_last_cell(page))
+    assert [kind for kind, *_ in touched] == ["down"] + ["move"] * (len(touched) - 1) and 2 < len(touched) < 25
+    for (_, *place), expected in ((touched[0], way[0]), (touched[-1], way[-1])):
+        assert max(abs(a - b) for a, b in zip(place, expected, strict=True)) < 0.02
 
 
 def test_a_prediction_by_keys_and_mouse(page, server):
@@ -178,11 +209,12 @@ def test_the_board_by_keyboard(page, server):
     assert len(names) == len({*names}) == 4 + 2 * 7
     undo = page.get_by_role("button", name="undo the last stroke of A", exact=True)
     label = pads(page, "A").locator("canvas.paper")
-    before = label.get_attribute("aria-label")
+    assert label.get_attribute("aria-label") == "drawing of A: 2 strokes"
     undo.focus()
     page.keyboard.press("Enter")
     page.wait_for_function(
-        "it => document.querySelector('.board .pad[data-name=\"A\"] .paper').ariaLabel !== it", arg=before
+        "it => document.querySelector('.board .pad[data-name=\"A\"] .paper').ariaLabel === it",
+        arg="drawing of A: 1 stroke",
     )
     page.get_by_role("button", name="clear query 1", exact=True).press("Space")
     page.wait_for_function("!document.querySelector('.board').innerText.includes('query 1 is')")
