@@ -33,14 +33,16 @@ def every_slider(explorer):
 
 
 def is_dark(explorer, x, y):
-    """Is there black ink within six pixels of a place in the picture (fractions from the lower left corner)?"""
+    """Is there black ink within 1.2 % of the width of a place in the picture (fractions from the lower left corner)?"""
     return explorer.evaluate(
         """(explorer, [x, y]) => {
             const image = explorer.querySelector("img"), canvas = document.createElement("canvas");
             [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
             const context = canvas.getContext("2d");
             context.drawImage(image, 0, 0);
-            const near = context.getImageData(x * canvas.width - 6, (1 - y) * canvas.height - 6, 13, 13).data;
+            const r = Math.round(0.012 * canvas.width);
+            const [left, top] = [x * canvas.width - r, (1 - y) * canvas.height - r];
+            const near = context.getImageData(left, top, 2 * r + 1, 2 * r + 1).data;
             return near.some((value, i) => i % 4 === 0 && near[i] + near[i + 1] + near[i + 2] < 200);
         }""",
         [x, y],
