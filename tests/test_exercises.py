@@ -222,15 +222,6 @@ def count_steps(alpha, length, rest):
     return k
 
 
-def through_all_steps(loss, phi, k, alpha):
-    start = phi.clone().requires_grad_()
-    theta = start
-    for _ in range(k):
-        theta = theta - alpha * torch.autograd.grad(loss(theta), theta, create_graph=True)[0]
-    (0.5 * (start - theta).square().sum()).backward()
-    return start.grad
-
-
 def mean_over_many_phases(x):
     phases = torch.linspace(0, torch.pi, 2001, dtype=torch.float64)
     return 2.55 * torch.sin(x[..., None] + phases).mean(-1)
@@ -396,7 +387,6 @@ ALTERNATIVES = {
     "hessian_vector": hessian_vector_by_backward,
     "steps_needed": count_steps,
     "nearest_point": lambda A, b: torch.linalg.pinv(A / A.norm(dim=1, keepdim=True)) @ (b / A.norm(dim=1)),
-    "gradient_through_theta": through_all_steps,
     "l1_outer_step": lambda phi, thetas, e: (
         phi + e * sum((t > phi).double() - (t < phi).double() for t in thetas) / len(thetas)
     ),
@@ -781,12 +771,6 @@ WRONG = [
     ("nearest_point", lambda A, b: torch.linalg.pinv(A) @ b, "joint training"),
     ("nearest_point", lambda A, b: torch.linalg.pinv(A / A.norm(dim=1, keepdim=True)) @ b, "but not b"),
     ("nearest_point", lambda A, b: torch.zeros(A.shape[1]).double(), "a smaller mean squared distance"),
-    ("gradient_through_theta", lambda loss, phi, k, a: a * torch.func.grad(loss)(phi), "held constant"),
-    ("gradient_through_theta", lambda loss, phi, k, a: through_all_steps(loss, phi, k, a) / a, "a factor α"),
-    ("gradient_through_theta", lambda *a: 2 * through_all_steps(*a), "mind the ½"),
-    ("gradient_through_theta", lambda *a: -through_all_steps(*a), "the sign is wrong"),
-    ("gradient_through_theta", lambda loss, phi, k, a: through_all_steps(loss, phi, 1, a), "all 4 steps"),
-    ("gradient_through_theta", lambda loss, phi, k, a: torch.zeros_like(phi), "create_graph=True"),
     ("l1_outer_step", lambda phi, thetas, e: phi + e * (thetas.mean(0) - phi), "use signs"),
     ("l1_outer_step", lambda phi, thetas, e: phi + e * (phi - thetas).sign().mean(0), "the sign is wrong"),
     ("l1_outer_step", lambda phi, thetas, e: phi - e * (phi - thetas.mean(0)).sign(), "first the sign for each task"),

@@ -70,43 +70,6 @@ def nearest_point(f):
         require(close(point, expected), "there is a point with a smaller mean squared distance to the lines")
 
 
-@exercise
-def gradient_through_theta(f):
-    for weights, k in ((2, 1), (5, 1), (3, 4)):
-        M, phi = torch.randn(weights, weights, dtype=torch.float64), torch.randn(weights, dtype=torch.float64)
-
-        def loss(w, M=M):
-            return (M @ w).cos().sum() + (w**4).sum() / 4
-
-        alpha, before = 0.1, phi.clone()
-        result = f(loss, phi, k, alpha)
-        require(torch.equal(phi.detach(), before), "phi itself has changed; return the gradient instead")
-        require(
-            isinstance(result, torch.Tensor) and result.shape == before.shape, "the gradient must have the shape of phi"
-        )
-        result, phi, gradient = result.detach(), before, torch.func.grad(loss)
-
-        def end(w, k=k, gradient=gradient, alpha=alpha):
-            for _ in range(k):
-                w = w - alpha * gradient(w)
-            return w
-
-        held = phi - end(phi)
-        expected = held - torch.func.jacrev(end)(phi).T @ held
-        require(
-            not close(result, torch.zeros_like(phi)),
-            "your gradient is zero: does PyTorch know how θ depends on φ? (create_graph=True, no detach)",
-        )
-        require(not close(result, held), "that is φ − θ: θ was held constant, not differentiated")
-        require(
-            not close(result, expected / alpha), "a factor α is missing: θ − φ contains it, and so does its derivative"
-        )
-        require(not close(result, 2 * expected), "that is twice as large: mind the ½")
-        require(not close(result, -expected), "the sign is wrong")
-        formula = "α² H ∇L" if k == 1 else f"what differentiating through all {k} steps gives"
-        require(close(result, expected), f"with k = {k} that is not {formula}")
-
-
 def _l1_outer_step(phi, thetas, epsilon):
     return phi - epsilon * (phi - thetas).sign().mean(0)
 
