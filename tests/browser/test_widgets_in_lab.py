@@ -118,13 +118,12 @@ def test_the_play_button_goes_to_the_end(page, server):
     assert "k 8" in explorer.locator("img").get_attribute("alt")
 
 
-@pytest.mark.parametrize("by_finger", [False, True], ids=["mouse", "finger"])
-def test_a_slow_picture_follows_the_pointer_to_where_it_ends(by_finger, page, server):
+def test_a_slow_picture_follows_the_pointer_to_where_it_ends(page, server):
     """Python hears of the first place and the last one, and in between only of as many as it has answered."""
     open_notebook(page, server, TOUCH, "print(json.dumps(touched))")
     (explorer,) = explorers(page)
     way = [(0.2 + 0.02 * n, 0.3 + 0.01 * n) for n in range(31)]
-    drag_in_picture(explorer, way, by_finger)
+    drag_in_picture(explorer, way)
     settle(explorer)
     assert "x 0.80" in explorer.locator("img").get_attribute("alt")
     touched = json.loads(run_last_cell(page))
