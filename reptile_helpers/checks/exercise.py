@@ -55,7 +55,7 @@ def _verdict(check: Callable, function: Callable) -> str:
         with torch.random.fork_rng():
             check(attempt)
     except (_NotAttempted, NotImplementedError):
-        return "… not attempted yet: replace `# your code here` by your code"
+        return "… not attempted yet: replace `# your code here` with your code"
     except Exception as problem:
         frames = list(walk_tb(problem.__traceback__))
         codes = [frame.f_code for frame, _ in frames]
