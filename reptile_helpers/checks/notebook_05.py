@@ -95,7 +95,7 @@ def nearest_mean(f):
 
 @exercise
 def task_accuracy(f):
-    for tasks, queries, ways in ((3, 7, 5), (2, 4, 6), (5, 5, 5)):
+    for tasks, queries, ways in ((5, 5, 5), (3, 7, 5), (2, 4, 6)):  # square: a wrong argmax fits there
         logits, labels = torch.randn(tasks, queries, ways), torch.randint(ways, (tasks, queries))
         labels[:, 0] = logits[:, 0].argmax(-1)  # at least one is right, and so the share is not zero
         result = f(logits, labels)

@@ -93,7 +93,9 @@ def batches_needed(f):
             "each batch multiplies the start value by 1 − momentum, not by momentum",
         )
         require(
-            left <= share * (1 + 1e-9), f"with momentum {momentum}, {left:.3g} of the start value is left, not {share}"
+            left <= share * (1 + 1e-9),
+            f"with momentum {momentum}, {n} batches are too few: {left:.4g} of the start value is left, "
+            f"more than {share}",
         )
         fewer = (1 - momentum) ** (n - 1)
         require(
