@@ -129,7 +129,7 @@ def open_and_run(page, server, name, app="lab", theme="light", timeout=600):
     page.emulate_media(color_scheme=theme)
     place = {"lab": "lab/tree", "notebook": "notebooks"}[app]
     page.goto(f"{server.url}{place}/notebooks/{name}.ipynb?reset&token={server.token}")
-    page.wait_for_function(IDLE, timeout=60_000)
+    page.wait_for_function(IDLE, timeout=180_000)  # the kernel starts
     assert page.locator(".jp-CodeCell").count() == len(code)
     # Not ours: none of our code has run yet. Notebook 7.6 fails at its own shortcuts, and badges need a network.
     page.errors.clear()
