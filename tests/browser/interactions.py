@@ -20,7 +20,7 @@ def every_slider(explorer):
         changed = milliseconds_to_next_picture(
             explorer, lambda h=handle, e=at_end: press(h, "ArrowLeft" if e else "ArrowRight")
         )
-        assert changed < 5000, f"{label}: {changed:.0f} ms"
+        assert changed < 20_000, f"{label}: {changed:.0f} ms"  # on two busy cores; tests/benchmarks measures
         now, least, most = (float(handle.get_attribute(f"aria-value{it}")) for it in ("now", "min", "max"))
         end = 0.02 if now > (least + most) / 2 else 0.98
         milliseconds_to_next_picture(explorer, lambda h=handle, e=end: drag_slider(h, e))

@@ -1,5 +1,7 @@
 """Use the views of `reptile_helpers.widgets.explore` as a person does: by keys, mouse and finger."""
 
+from lab import IDLE
+
 # Starts to wait for the next picture. The browser takes the time, so that what Playwright needs is not in it.
 WATCH = """explorer => {
     let before = explorer.querySelector("img").src, start = null;
@@ -41,7 +43,9 @@ def picture(explorer):
 
 
 def settle(explorer):
-    """Wait until no picture has come for half a second: all earlier moves have been answered."""
+    """Wait until the kernel is idle and no picture has come for half a second: all earlier moves have been answered."""
+    explorer.page.wait_for_timeout(200)  # the moves reach the kernel
+    explorer.page.wait_for_function(IDLE)
     explorer.evaluate(
         """explorer => new Promise(resolve => {
             const settled = () => { observer.disconnect(); resolve(); };
@@ -55,7 +59,7 @@ def settle(explorer):
     )
 
 
-def milliseconds_to_next_picture(explorer, act, timeout=10):
+def milliseconds_to_next_picture(explorer, act, timeout=60):
     """Call `act`; the milliseconds from the first key or pointer press in the explorer to another picture."""
     settle(explorer)
     explorer.evaluate(WATCH)
