@@ -93,7 +93,8 @@ def explore(draw: Callable, touch: Callable | None = None, **controls: ipywidget
     for control in asked.values():
         control.style.description_width = f"{label}ch"
         control.layout.width = f"calc({label}ch + 230px)"
-    cell = ipywidgets.Layout(width=f"calc({label}ch + 234px)")
+        control.layout.min_width = narrow = f"calc({label}ch + 130px)"  # else a narrow page leaves no track
+    cell = ipywidgets.Layout(width=f"calc({label}ch + 234px)", min_width=narrow if asked else None)
     cells = [ipywidgets.Box([control], layout=cell) for control in controls.values()]
     picture.observe(show_errors(answer, error), "pointer")
     row = ipywidgets.Box(cells, layout=ipywidgets.Layout(flex_flow="row wrap"))

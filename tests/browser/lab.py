@@ -104,7 +104,7 @@ def new_page(browser, **options):
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(error.stack or str(error)))
     page.on("console", lambda message: is_ours(message) and page.errors.append(f"{message.text} {message.location}"))
-    page.set_default_timeout(60_000)  # on a busy machine
+    page.set_default_timeout(180_000)  # on a busy machine
     page.set_default_navigation_timeout(120_000)
     yield page
     page.close()
