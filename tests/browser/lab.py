@@ -111,7 +111,7 @@ def new_page(browser, **options):
     assert not page.errors, "\n".join(page.errors)
 
 
-def open_and_run(page, server, name, app="lab", theme="light", timeout=600):
+def open_and_run(page, server, name, app="lab", theme="light", timeout=1200):
     """Open notebooks/<name>.ipynb without its stored outputs and run all cells. A cell that fails is an AssertionError.
 
     app: "lab" or "notebook". theme: "light" or "dark". timeout: seconds. The kernels of notebooks opened before end.
