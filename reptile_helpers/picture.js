@@ -27,7 +27,7 @@ function render({ model, el }) {
   }
 
   el.setAttribute("aria-live", "polite");
-  requestAnimationFrame(() => improveSliders(el.closest(".explorer")));
+  requestAnimationFrame(() => improveSliders(el.closest(".explorer, .prediction")));
   if (model.get("touchable")) {
     el.style.touchAction = "none";
     el.style.cursor = "pointer";
@@ -52,7 +52,7 @@ function improveSliders(root) {
     const label = slider?.querySelector(".widget-label"), readout = slider?.querySelector(".widget-readout");
     handle.setAttribute("data-lm-suppress-shortcuts", "true"); // or Notebook 7 takes the arrow keys for itself
     handle.setAttribute("role", "slider");
-    if (label) handle.setAttribute("aria-label", label.textContent);
+    handle.setAttribute("aria-label", label?.textContent || "your prediction");
     if (readout) {
       const say = () => {
         if (handle.getAttribute("aria-valuetext") !== readout.textContent) {

@@ -178,7 +178,7 @@ def predict(
 
     control.observe(confirm, "value")
     label = f"<b>Your prediction:</b> {escape(question)}"
-    box = ipywidgets.VBox([ipywidgets.HTML(label), ipywidgets.HBox([control, note])])
+    box = ipywidgets.VBox([Picture(html=label), ipywidgets.HBox([control, note])])
     box.add_class("prediction")
     still = {"text/html": f"<p>{label} <i>({escape(range_)})</i></p>", "text/plain": f"{question} ({range_})"}
     display_with_still(box, still)
