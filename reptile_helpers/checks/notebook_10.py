@@ -60,7 +60,7 @@ RIDDLES = {
             4: "Drawing all four tasks from one generator would be a repair, too. The bug was planted in line 2.",
         },
         {
-            3: "500 meta-iterations are intended.",
+            3: "The number of meta-iterations is intended.",
             5: "That is your own outer step, and it has been checked.",
             6: "Returning the last meta-batch does no harm.",
         },
@@ -104,7 +104,7 @@ RIDDLES = {
             "Setting momentum=None here would be a repair. Most people would change line 9.",
         },
         {
-            3: "A fresh Adam without second moments costs a few points (notebook 07), but not 76 of them.",
+            3: "A fresh Adam without second moments costs a few points (notebook 07), but not more than 70.",
             5: "More steps would help the running statistics, but ten steps are enough for the weights.",
             7: "The network learns from the support set, as it should.",
             11: "The queries would be classified correctly if batch norm let them.",
@@ -121,7 +121,7 @@ RIDDLES = {
             3: "The seed makes the result repeatable and does no other harm.",
             5: "Ten shots during meta-training are what the paper uses. Shots of which characters?",
             6: "The inner loop is a usual one.",
-            7: "150 meta-iterations are few, but they are enough to learn something.",
+            7: "The run is short, but long enough to learn something.",
         },
     ),
 }

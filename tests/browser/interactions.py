@@ -20,14 +20,16 @@ def every_slider(explorer):
         changed = milliseconds_to_next_picture(
             explorer, lambda h=handle, e=at_end: press(h, "ArrowLeft" if e else "ArrowRight")
         )
-        assert changed < 20_000, f"{label}: {changed:.0f} ms"  # on two busy cores; tests/benchmarks measures
+        assert changed < 5000, f"{label}: {changed:.0f} ms"
         now, least, most = (float(handle.get_attribute(f"aria-value{it}")) for it in ("now", "min", "max"))
-        end = 0.3 if now > (least + most) / 2 else 0.8  # not the end: in 03, α has no effect if k = 1
+        end = 0.02 if now > (least + most) / 2 else 0.98
         milliseconds_to_next_picture(explorer, lambda h=handle, e=end: drag_slider(h, e))
         settle(explorer)
         assert explorer.locator("img").count() == 1, f"{label}: pictures are stacked"
         assert picture(explorer)[0].strip(), f"{label}: the picture has no text alternative"
         assert abs(explorer.evaluate(WIDTH) - width) < 2, f"{label}: the picture jumps"
+        drag_slider(handle, (now - least) / (most - least))  # back: at the end of one slider another may have no effect
+        settle(explorer)
     error = explorer.locator("pre")
     assert not error.count(), error.first.inner_text()
 
