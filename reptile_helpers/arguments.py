@@ -26,6 +26,13 @@ def require_positive(**values: float) -> None:
             raise ValueError(f"{name} is {value!r}; it must be a positive number")
 
 
+def require_fraction(**values: float) -> None:
+    """Raise ValueError unless every value is a real number from 0 to 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value!r}; it must be a number from 0 to 1")
+
+
 def _is_bool(value: object) -> bool:
     """True for Python's, NumPy's and PyTorch's truth values, some of which can be used as an index."""
     return isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))

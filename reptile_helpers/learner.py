@@ -3,7 +3,6 @@
 φ (`phi`) is the initialization, θ (`theta`) are the weights of one task while it is being learned.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -108,9 +107,10 @@ def minibatches(tasks: int, examples: int, inner: InnerLoop, generator: torch.Ge
     return order.flatten(1)[:, : inner.steps * inner.batch_size].view(tasks, inner.steps, inner.batch_size)
 
 
-def start_inner_loop(learner: Learner, inner: InnerLoop, tasks: Iterable[int] = ()) -> tuple[Weights, Optimizer]:
-    """θ, a copy of φ, and the optimizer that will change it. With `tasks` = [n], n copies along a first dimension."""
-    theta = {name: p.expand((*tasks, *p.shape)).clone().requires_grad_() for name, p in learner.weights.items()}
+def start_inner_loop(learner: Learner, inner: InnerLoop, tasks: int | None = None) -> tuple[Weights, Optimizer]:
+    """θ, a copy of φ, and the optimizer that will change it. With `tasks`, as many copies along a first dimension."""
+    front = () if tasks is None else (tasks,)
+    theta = {name: p.expand((*front, *p.shape)).clone().requires_grad_() for name, p in learner.weights.items()}
     if inner.optimizer == "sgd":
         return theta, SGD(theta.values(), inner.lr)
     on_gpu = next(iter(theta.values())).is_cuda

@@ -1,6 +1,7 @@
 """The tasks that a run trains on and is tested on, and the test itself."""
 
 import torch
+from torch import nn
 
 from reptile_helpers.arguments import require_whole
 from reptile_helpers.characters import Characters, generated_characters, load_characters, with_rotations
@@ -23,7 +24,7 @@ def measure(state: dict, tasks: int, device: str = "cpu", seed: int = TEST_SEED)
     require_whole(minimum=2, tasks=tasks)
     settings = settings_of(state)
     characters = find_characters(settings)
-    model = (sine_mlp() if characters is None else omniglot_cnn(settings.ways)).to(device)
+    model = make_model(settings).to(device)
     learner, generator = learner_for_test(state, device), torch.Generator(device).manual_seed(seed)
     results = {}
     for shots in (1, 5) if characters else (10,):
@@ -42,6 +43,11 @@ def find_characters(settings: RunSettings) -> Characters | None:
     if settings.data == "sine":
         return None
     return generated_characters() if settings.data == "generated" else load_characters(allow_generated=False)
+
+
+def make_model(settings: RunSettings) -> nn.Module:
+    """The network of a run, with new weights: a small MLP for sine waves, else the CNN for so many ways."""
+    return sine_mlp() if settings.data == "sine" else omniglot_cnn(settings.ways)
 
 
 def make_training_tasks(

@@ -185,10 +185,10 @@ def _decimals(half: float) -> int:
     return min(max((1 if half < 3.5 * 10**exponent else 0) - exponent, 0), 4)
 
 
-def label_lines(ax: Axes, gap: float = 14) -> None:
+def label_lines(ax: Axes) -> None:
     """Write the label of each line at its right end, in its colour, in place of a legend.
 
-    Call it last, when the axes have their limits. Labels that would overlap move apart, to a distance of `gap` points.
+    Call it last, when the axes have their limits. Labels that would overlap move apart, to a distance of 14 points.
     """
     ax.get_xlim(), ax.get_ylim()  # matplotlib computes limits only when somebody asks
     points = 72 / ax.figure.dpi
@@ -199,6 +199,6 @@ def label_lines(ax: Axes, gap: float = 14) -> None:
             ends.append([ax.transData.transform((x, y))[1] * points, x, y, line])
     place = -math.inf
     for height, x, y, line in sorted(ends, key=lambda end: end[0]):
-        place = max(place + gap, height)
+        place = max(place + 14, height)
         ax.annotate(line.get_label(), (x, y), (6, place - height), textcoords="offset points", va="center",
                     color=line.get_color(), fontsize=10, annotation_clip=False)  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import trange
 
-from reptile_helpers.arguments import require_positive, require_whole
+from reptile_helpers.arguments import require_fraction, require_positive, require_whole
 from reptile_helpers.learner import (
     InnerLoop,
     Learner,
@@ -31,7 +31,7 @@ from reptile_helpers.learner import (
 
 
 @torch.inference_mode(False)  # gradients, even where the caller has switched them off
-def adapt(model: nn.Module, learner: Learner, x: Tensor, y: Tensor, batches: Tensor, inner: InnerLoop) -> Learner:
+def adapt_one(model: nn.Module, learner: Learner, x: Tensor, y: Tensor, batches: Tensor, inner: InnerLoop) -> Learner:
     """The inner loop for one task: start at φ and take one step per mini-batch. The model keeps its own parameters.
 
     x, y: the task's support set. batches: int64 [steps, batch_size], the examples that each step uses.
@@ -49,7 +49,7 @@ def adapt_one_by_one(
     model: nn.Module, learner: Learner, x: Tensor, y: Tensor, batches: Tensor, inner: InnerLoop
 ) -> Learner:
     """The inner loops of a meta-batch, one after the other: x, y, batches and the result have the tasks in front."""
-    ends = [adapt(model, learner, *task, inner) for task in zip(x, y, batches, strict=True)]
+    ends = [adapt_one(model, learner, *task, inner) for task in zip(x, y, batches, strict=True)]
     weights = {name: torch.stack([end.weights[name] for end in ends]) for name in learner.weights}
     moments = {name: torch.stack([end.second_moment[name] for end in ends]) for name in learner.weights}
     return Learner(weights, moments, ends[0].adam_steps)
@@ -59,7 +59,7 @@ def adapt_one_by_one(
 def outer_step(phi: Weights, theta: Weights, epsilon: float) -> None:
     """Move φ a fraction ε of the way to the mean of the tasks' weights, in place. theta: name → [tasks, *shape]."""
     if not isinstance(epsilon, Tensor):  # `speed_up` may pass a tensor; `meta_train` has checked the number before
-        require_positive(epsilon=epsilon)
+        require_fraction(epsilon=epsilon)
     check_shapes(phi, theta)
     for name, p in phi.items():
         p += epsilon * (theta[name].mean(0) - p)
@@ -91,9 +91,11 @@ def meta_train(
     Raises FloatingPointError if an inner loop diverges, before the outer step: the last learner is still valid.
     """
     require_whole(meta_iterations=meta_iterations, meta_batch=meta_batch)
+    require_whole(minimum=0, start=start)
     require_positive(epsilon=epsilon)
-    if epsilon > 1 or start not in range(meta_iterations + 1):
-        raise ValueError(f"epsilon is {epsilon}, start is {start}; they must be at most 1 and 0 to {meta_iterations}")
+    require_fraction(epsilon=epsilon)
+    if start > meta_iterations:
+        raise ValueError(f"start is {start}; it must be at most meta_iterations, which is {meta_iterations}")
     learner = deepcopy(learner)
     phi = learner.weights
     optimizer = outer_optimizer(phi.values()) if outer_optimizer else None

@@ -22,8 +22,7 @@ from reptile_helpers.evaluate import evaluate, mean_and_interval
 from reptile_helpers.gpu import meta_train_on_gpu
 from reptile_helpers.interrupts import RefusedRun, Stopped, collect_stop_requests, lock_folder
 from reptile_helpers.learner import Learner
-from reptile_helpers.measure import find_characters, make_training_tasks, sample_test_tasks
-from reptile_helpers.models import omniglot_cnn, sine_mlp
+from reptile_helpers.measure import find_characters, make_model, make_training_tasks, sample_test_tasks
 from reptile_helpers.reptile import meta_train
 from reptile_helpers.settings import RunSettings
 from reptile_helpers.stacked import adapt_together
@@ -94,7 +93,7 @@ def open_run(settings: RunSettings, run_dir: str | os.PathLike, device: str = "c
         characters = find_characters(settings)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            model = (sine_mlp() if characters is None else omniglot_cnn(settings.ways)).to(device)
+            model = make_model(settings).to(device)
         generator = torch.Generator(device).manual_seed(settings.seed)
         if rank == 0 and path.exists():
             state = _load_own_checkpoint(path, settings, model)

@@ -149,7 +149,7 @@ def adapt_together(
     """The same steps as `adapt_one_by_one`, with the same result, for all tasks at once."""
     if not len(x) == len(y) == len(batches):
         raise ValueError(f"x has {len(x)} tasks, y {len(y)} and batches {len(batches)}; they must have the same number")
-    theta, optimizer = start_inner_loop(learner, inner, [len(x)])
+    theta, optimizer = start_inner_loop(learner, inner, len(x))
     rows = torch.arange(len(x), device=x.device)[:, None]
     for batch in batches.unbind(1):
         loss = loss_of_tasks(model, theta, x[rows, batch], y[rows, batch])

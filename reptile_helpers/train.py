@@ -19,7 +19,7 @@ from reptile_helpers.files import write_atomically
 from reptile_helpers.interrupts import RefusedRun, Stopped
 from reptile_helpers.measure import TEST_SEED, measure
 from reptile_helpers.run import CURVE_TASKS, train
-from reptile_helpers.settings import PAPER_5WAY, PAPER_20WAY, SINE_EXAMPLE, RunSettings
+from reptile_helpers.settings import DATA, PAPER_5WAY, PAPER_20WAY, SINE_EXAMPLE, RunSettings
 
 DESCRIPTION = """\
 Meta-train with Reptile, then test on new tasks. The newest state is always in RUN_DIR/checkpoint.pt. Stop the command
@@ -45,7 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     shown = argparse.SUPPRESS  # no "(default: None)" where the help already says what happens
     add = parser.add_argument
-    add("--data", required=True, choices=["omniglot", "generated", "sine"], default=shown, help="what to learn from")
+    add("--data", required=True, choices=DATA, default=shown, help="what to learn from")
     add("--ways", type=int, choices=[5, 20], help="classes per task; not for sine", default=shown)
     add("--run-dir", required=True, default=shown, help="the folder for checkpoint.pt and results.json")
     add("--seed", type=int, default=0, help="seed for weights, tasks and mini-batches")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reptile_helpers.arguments import require_positive, require_whole
+from reptile_helpers.arguments import require_fraction, require_positive, require_whole
 
 
 @pytest.mark.parametrize("value", [1, 5, np.int64(5), np.uint8(5), np.arange(4)[3], torch.tensor(5), 10**30])
@@ -45,3 +45,15 @@ def test_what_is_not_a_positive_number(value):
     with pytest.raises(ValueError) as caught:
         require_positive(epsilon=1.0, lr=value)
     assert str(caught.value) == f"lr is {value!r}; it must be a positive number"
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.5, np.float32(0.1), np.int64(1)])
+def test_fractions(value):
+    require_fraction(epsilon=value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, 7, math.nan, math.inf, "0.1", None, True, [0.1], 1j], ids=repr)
+def test_what_is_not_a_fraction(value):
+    with pytest.raises(ValueError) as caught:
+        require_fraction(epsilon=value)
+    assert str(caught.value) == f"epsilon is {value!r}; it must be a number from 0 to 1"

@@ -90,6 +90,13 @@ def test_every_check_is_found_once():
     assert all(getattr(checks, name).__module__.startswith("reptile_helpers.checks.notebook_") for name in names)
 
 
+@pytest.mark.parametrize("name", [name for name in checks.__all__ if getattr(getattr(checks, name), "reference", None)])
+def test_what_a_notebook_continues_with_passes_its_own_check(name, capsys):
+    check = getattr(checks, name)
+    check(check.reference)
+    assert capsys.readouterr().out.startswith("✓")
+
+
 @exercise
 def doubled(f):
     """A check as in checks/notebook_NN.py."""

@@ -105,6 +105,7 @@ ROWS = [
     (arguments.require_whole, lambda: arguments.require_whole(shots=True), "shots is True"),
     (arguments.require_positive, lambda: arguments.require_positive(lr=NAN), "lr is nan"),
     (arguments.require_positive, lambda: arguments.require_positive(lr="1"), "lr is '1'"),
+    (arguments.require_fraction, lambda: arguments.require_fraction(epsilon=7), "epsilon is 7"),
     # models
     (models.omniglot_cnn, lambda: models.omniglot_cnn(0), "ways is 0"),
     (models.omniglot_cnn, lambda: models.omniglot_cnn(5)(torch.rand(2, 28, 28, 1)), "channels"),
@@ -136,20 +137,21 @@ ROWS = [
     (gpu.meta_train_on_gpu, lambda: meta_train(gpu.meta_train_on_gpu, outer_optimizer=torch.optim.SGD),
      "meta_train_on_gpu does not accept outer_optimizer; use meta_train for that"),
     (gpu.meta_train_on_gpu, lambda: meta_train(gpu.meta_train_on_gpu, adapt=1, speed_up=2), "adapt and speed_up"),
-    (reptile.adapt, lambda: reptile.adapt(MODEL, Learner.of(MODEL), *WAVES[:2], None, INNER), "NoneType"),
+    (reptile.adapt_one, lambda: reptile.adapt_one(MODEL, Learner.of(MODEL), *WAVES[:2], None, INNER), "NoneType"),
     (stacked.adapt_together, lambda: adapt(stacked.adapt_together, batches=ORDER + 10), "out of bounds"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, PHI, 0.5), "it must be .tasks"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, {n: p[:0] for n, p in THETA.items()}, 1), "it must be .tasks"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, THETA, NAN), "epsilon is nan"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, THETA, -1), "epsilon is -1"),
+    (reptile.outer_step, lambda: reptile.outer_step(PHI, THETA, 2), "epsilon is 2"),
     (reptile.outer_step, lambda: reptile.outer_step(PHI, {}, 1), "0.weight"),
     (reptile.outer_gradient, lambda: reptile.outer_gradient(PHI, PHI), "it must be .tasks"),
     (learner.has_diverged, lambda: learner.has_diverged(PHI, {}), "0.weight"),
     (reptile.meta_train, lambda: meta_train(meta_iterations=0), "meta_iterations is 0"),
     (reptile.meta_train, lambda: meta_train(meta_batch=-1), "meta_batch is -1"),
-    (reptile.meta_train, lambda: meta_train(epsilon=2), "epsilon is 2, .* at most 1"),
+    (reptile.meta_train, lambda: meta_train(epsilon=2), "epsilon is 2; .* from 0 to 1"),
     (reptile.meta_train, lambda: meta_train(epsilon="1"), "epsilon is '1'"),
-    (reptile.meta_train, lambda: meta_train(start=2), "start is 2; they must be at most 1 and 0 to 1"),
+    (reptile.meta_train, lambda: meta_train(start=2), "start is 2; it must be at most meta_iterations, which is 1"),
     (reptile.meta_train, lambda: meta_train(learner=MODEL), "weights"),
     (reptile.meta_train, lambda: meta_train(tasks=[1]), "sample"),
     # evaluate
@@ -245,7 +247,7 @@ WITHOUT = {
     "start_inner_loop", "finish_inner_loop", "loss_of_tasks",  # learner, stacked
     "convolve_as_products", "compile_or_keep", "use_if_possible", "record", "use_tf32",  # gpu
     "describe_shapes",  # checkpoint
-    "find_characters", "make_training_tasks", "sample_test_tasks",  # measure
+    "find_characters", "make_model", "make_training_tasks", "sample_test_tasks",  # measure
     "RefusedRun", "Stopped", "collect_stop_requests", "lock_folder", "Run",  # interrupts, run
     "make_parser", "parse", "main", "finish", "print_table", "print_progress", "use_default_dtype",  # train
     "join_processes", "get_rank_and_world_size", "broadcast_from_first", "fail_together",  # distributed

@@ -36,6 +36,7 @@ def exercise(check: Callable | None = None, *, reference: Callable | None = None
         print(f"{verdict.rstrip('.')}. The notebook continues with {version}.")
         return function if correct else reference
 
+    run.reference = reference
     return run
 
 

@@ -35,7 +35,7 @@ def outer_step(f):
         require(not close(result, phi - epsilon * (theta - phi)), "the sign is wrong: φ moves away from θ")
         require(not close(result, epsilon * (theta - phi)), "that is only the change of φ; add it to φ")
         require(
-            epsilon in (0.5, 1.0) or not close(result, epsilon * phi + (1 - epsilon) * theta),
+            epsilon == 1.0 or not close(result, epsilon * phi + (1 - epsilon) * theta),
             f"with epsilon = {epsilon} the result must be near φ, but yours is near θ",
         )
         require(close(f(phi, theta, 0.0), phi), "with epsilon = 0 the result must be φ")

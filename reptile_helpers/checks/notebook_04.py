@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reptile_helpers.checks.exercise import exercise, require
+from reptile_helpers.checks.exercise import close, exercise, require
 
 
 def _conv_tasks(x, weight, bias, stride, padding):
@@ -17,10 +17,6 @@ class _CountConvolutions(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.count += function.overloadpacket is torch.ops.aten.convolution
         return function(*args, **(kwargs or {}))
-
-
-def _same(result, expected):
-    return result.shape == expected.shape and torch.allclose(result, expected, rtol=1e-6, atol=1e-9)
 
 
 @exercise(reference=_conv_tasks)
@@ -47,27 +43,27 @@ def conv_tasks(f):
             f"the result should be {shape}, not {list(result.shape)}: stride and padding must be passed on",
         )
         require(list(result.shape) == shape, f"the result should be {shape}, not {list(result.shape)}")
-        require(not _same(result, stacked(weight, 0 * bias)), "the bias is missing")
+        require(not close(result, stacked(weight, 0 * bias)), "the bias is missing")
         require(
-            not _same(result, stacked(weight, bias.T.reshape(bias.shape))),
+            not close(result, stacked(weight, bias.T.reshape(bias.shape))),
             "the biases are in the wrong order: all of task 0 come first, then all of task 1",
         )
         require(
-            not any(_same(result, stacked(weight[:1].expand_as(weight), b)) for b in (bias, bias[:1].expand_as(bias))),
+            not any(close(result, stacked(weight[:1].expand_as(weight), b)) for b in (bias, bias[:1].expand_as(bias))),
             "every task got the filters of task 0: use the weights of all tasks",
         )
-        require(not _same(result, stacked(weight.flip(-1, -2), bias)), "the filters are turned upside down")
+        require(not close(result, stacked(weight.flip(-1, -2), bias)), "the filters are turned upside down")
         swapped = weight.transpose(0, 1).reshape(weight.shape)
         require(
-            not _same(result, stacked(swapped, bias))
-            and not _same(result, stacked(swapped, bias.T.reshape(bias.shape))),
+            not close(result, stacked(swapped, bias))
+            and not close(result, stacked(swapped, bias.T.reshape(bias.shape))),
             "the filters are in the wrong order: all of task 0 come first, then all of task 1. "
             "flatten(0, 1) keeps that order, a transpose before it does not",
         )
         for t in range(tasks):
             own = slice(t * filters, (t + 1) * filters)
             require(
-                _same(result[:, own], expected[:, own]),
+                close(result[:, own], expected[:, own]),
                 f"with {tasks} tasks the shape is right, but the output channels of task {t} differ from those of "
                 "F.conv2d on that task alone",
             )
@@ -152,23 +148,23 @@ def clip_tasks(f):
         factor = (1 / norms).clamp(max=1)
         together = (1 / flat.norm()).clamp(max=1)
         require(
-            tasks == 1 or not _same(clipped, together * flat),
+            tasks == 1 or not close(clipped, together * flat),
             "all tasks were clipped by their common norm: a task with a large gradient then slows the others down",
         )
         require(
-            tasks == 1 or not _same(clipped, flat / norms[:, None]),
+            tasks == 1 or not close(clipped, flat / norms[:, None]),
             "every gradient got the norm 1: those that are shorter must stay as they are",
         )
         per_tensor = torch.cat(
             [g.flatten(1) / g.flatten(1).norm(dim=1, keepdim=True).clamp(min=1) for g in given.values()], 1
         )
         require(
-            tasks == 1 or not _same(clipped, per_tensor),
+            tasks == 1 or not close(clipped, per_tensor),
             "each parameter was clipped on its own: the norm of a task is over all its parameters together",
         )
         for t in range(tasks):
             require(
-                _same(clipped[t], factor[t] * flat[t]),
+                close(clipped[t], factor[t] * flat[t]),
                 f"the gradient of task {t} has the norm {norms[t]:.2f} and should be multiplied by {factor[t]:.2f}; "
                 f"its norm is now {clipped[t].norm():.2f}",
             )
