@@ -806,6 +806,7 @@ WRONG = [
     ("meta_iteration_time", lambda t, tasks, n, cores, r: t * math.ceil(tasks / n) + r, "share the cores"),
     ("meta_iteration_time", lambda t, tasks, n, cores, r: t * math.ceil(tasks / n) * max(1, n / cores), "exchange"),
     ("meta_iteration_time", lambda t, tasks, n, cores, r: t * math.ceil(tasks / n) * n / cores + r, "are idle"),
+    ("meta_iteration_time", lambda t, tasks, n, cores, r: t * math.ceil(tasks / n) * max(1, n // cores) + r, "share"),
     ("combine_means", lambda means, counts: sum(means) / len(means), "each task should count the same"),
     ("combine_means", lambda means, counts: sum(c * m for c, m in zip(counts, means, strict=True)), "divide by"),
     ("combine_means", lambda means, counts: means[0], "not the mean over all 5 tasks"),

@@ -33,7 +33,8 @@ def exercise(check: Callable | None = None, *, reference: Callable | None = None
             print(verdict)
             return None
         version = "your function" if correct else "the module's own version"
-        print(f"{verdict.rstrip('.')}. The notebook continues with {version}.")
+        end = "" if verdict.endswith(("?", ".")) else "."
+        print(f"{verdict}{end} The notebook continues with {version}.")
         return function if correct else reference
 
     run.reference = reference

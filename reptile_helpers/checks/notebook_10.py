@@ -191,7 +191,7 @@ def has_leak(f):
             support, query = both[:, :shots], both[:, shots:]
             require(
                 not f(classes, support, query),
-                "a task without a leak is accused: the same number of drawing, but of different characters",
+                "a task without a leak is accused: the same drawing number, but different characters",
             )
             twice = classes.clone()
             twice[-1] = twice[0]

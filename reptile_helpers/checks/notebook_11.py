@@ -13,8 +13,9 @@ def _meta_iteration_time(task_time, tasks, processes, cores, exchange):
 
 @exercise(reference=_meta_iteration_time)
 def meta_iteration_time(f):
-    for case in ((40.0, 5, 1, 2, 0.0), (40.0, 5, 2, 2, 2.0), (40.0, 5, 4, 2, 6.0), (30.0, 8, 3, 16, 1.0)):
-        task_time, tasks, n, cores, exchange = case
+    task_time = 40.0
+    for tasks, n, cores, exchange in ((5, 1, 2, 0.0), (5, 2, 2, 2.0), (5, 3, 2, 2.0), (5, 4, 2, 6.0), (8, 3, 16, 1.0)):
+        case = task_time, tasks, n, cores, exchange
         told = f"with {tasks} tasks, {n} process{'es' * (n > 1)} and {cores} cores"
         result, expected = float(f(*case)), _meta_iteration_time(*case)
         if close(result, expected):
