@@ -262,8 +262,9 @@ def untouched_by_backward(loss, model):
     return names
 
 
-def checks_centred(points):
-    return ALTERNATIVES["centred"](points)
+def sure_and_right(p, y, low, high, chosen=lambda sure, low, high: (sure >= low) & (sure < high)):
+    sure, answer = p.amax(-1), p.argmax(-1)
+    return (answer == y)[chosen(sure, low, high)].double().mean(), sure[chosen(sure, low, high)].double().mean()
 
 
 def endless_distance(points, a, b):
@@ -409,7 +410,7 @@ ALTERNATIVES = {
     "combine_means": lambda means, counts: torch.cat(
         [mean.expand(count, *mean.shape) for mean, count in zip(means, counts, strict=True)]
     ).mean(0),
-    "centred": lambda p: (p - p.amin(0) - (p.amax(0) - p.amin(0)) / 2) / (p.amax(0) - p.amin(0)).amax() * 17 + 14,
+    "right_when_sure": lambda p, y, low, high: [float(number) for number in sure_and_right(p, y, low, high)],
     "distance_to_line": lambda p, a, b: torch.stack(
         [(a + max(0.0, min(1.0, ((q - a) @ (b - a) / (b - a).square().sum()).item())) * (b - a) - q).norm() for q in p]
     ),
@@ -627,13 +628,26 @@ def adam_in_place(theta, g, v, t, alpha):
 
 
 WRONG = [
-    ("centred", lambda p: 14 + (p - p.mean(0)) * 17 / (p.amax(0) - p.amin(0)).amax(), "not the mean of the points"),
-    ("centred", lambda p: 14 + (p - (p.amin(0) + p.amax(0)) / 2) * 17 / (p.amax(0) - p.amin(0)), "proportions"),
-    ("centred", lambda p: (p - p.amin(0)) * 17 / (p.amax(0) - p.amin(0)).amax(), "should be at \\(14, 14\\)"),
-    ("centred", lambda p: 14 + p - (p.amin(0) + p.amax(0)) / 2, "17 long"),
-    ("centred", lambda p: 28 - checks_centred(p), "keep their places"),
-    ("centred", lambda p: 14 + (p - (p.amin(0) + p.amax(0)) / 2) * 17 / (p.amax(0) - p.amin(0))[0], "width or the h"),
-    ("centred", lambda p: checks_centred(p).tolist(), "return a tensor, not a list"),
+    ("right_when_sure", lambda p, y, a, b: sure_and_right(p, y, a, b)[0], "return two numbers"),
+    ("right_when_sure", lambda p, y, a, b: sure_and_right(p, y, a, b)[::-1], "comes first"),
+    ("right_when_sure", lambda p, y, a, b: [100 * number for number in sure_and_right(p, y, a, b)], "in percent"),
+    ("right_when_sure", lambda *q: sure_and_right(*q, lambda s, a, b: (s >= a) & (s <= b)), "`high` does not count"),
+    ("right_when_sure", lambda *q: sure_and_right(*q, lambda s, a, b: (s > a) & (s < b)), "`low` counts"),
+    ("right_when_sure", lambda *q: sure_and_right(*q, lambda s, a, b: s >= a), "not the share of right answers"),
+    (
+        "right_when_sure",
+        lambda p, y, a, b: (((p.argmax(-1) == y) & (p.amax(-1) >= a) & (p.amax(-1) < b)).double().mean(), 0),
+        "divide by the number of queries that count",
+    ),
+    (
+        "right_when_sure",
+        lambda p, y, a, b: (
+            sure_and_right(p, y, a, b)[0],
+            p.gather(-1, y[..., None])[..., 0][(p.amax(-1) >= a) & (p.amax(-1) < b)].double().mean(),
+        ),
+        "not that of the right label",
+    ),
+    ("right_when_sure", lambda p, y, a, b: (sure_and_right(p, y, a, b)[0], 0.5), "not the mean probability"),
     ("distance_to_line", lambda p, a, b: endless_distance(p, a, b), "does not go on forever"),
     ("distance_to_line", lambda p, a, b: torch.minimum((p - a).norm(dim=1), (p - b).norm(dim=1)), "nearer end"),
     ("distance_to_line", lambda p, a, b: (p - a).norm(dim=1), "not the distance from the line"),

@@ -9,30 +9,6 @@ def _require_tensor(result):
     require(isinstance(result, torch.Tensor), f"return a tensor, not a {type(result).__name__}")
 
 
-@exercise
-def centred(f):
-    for count, scale, box in ((2, 1.0, (1.0, 0.6)), (9, 0.2, (0.3, 1.0)), (30, 40.0, (1.0, 0.6)), (5, 1.0, (0.0, 1.0))):
-        points = scale * torch.rand(count, 2, dtype=torch.float64) ** 2 * torch.tensor(box) + 3
-        given, result = points.clone(), f(points)
-        _require_tensor(result)
-        require(torch.equal(points, given), "the given points have changed")
-        require(result.shape == points.shape, f"the shape should stay {list(points.shape)}, not {list(result.shape)}")
-        require(bool(result.isfinite().all()), "the points can lie on a vertical line: divide by the larger side")
-        low, high = result.amin(0), result.amax(0)
-        mean = torch.full((2,), 14.0, dtype=torch.float64)
-        require(count == 2 or not close(result.mean(0), mean), "the middle of the box is not the mean of the points")
-        require(close((low + high) / 2, mean), "the middle of the box should be at (14, 14)")
-        require(not close(high - low, [17, 17]), "both sides are 17 long: the proportions have changed")
-        side = points.amax(0) - points.amin(0)
-        require(
-            close((high - low).amax(), 17),
-            "the larger side of the box should be 17 long, be it the width or the height",
-        )
-        require(close((high - low) / 17, side / side.amax()), "the proportions have changed")
-        expected = 14 + (points - (points.amax(0) + points.amin(0)) / 2) * 17 / side.amax()
-        require(close(result, expected), "the points should keep their places in the box, and their order")
-
-
 def _distance_to_line(points, a, b):
     way = b - a
     along = ((points - a) @ way / (way @ way)).clamp(0, 1)
@@ -79,3 +55,39 @@ def with_none(f):
             equal = values == threshold
             require(torch.equal(result[equal], labels[equal]), "at the threshold itself the label is kept")
             require(torch.equal(result, torch.where(values < threshold, -1, labels)), "too many labels are −1")
+
+
+@exercise
+def right_when_sure(f):
+    for shape in ((300,), (60, 5)):
+        probabilities = torch.randn(*shape, 5).mul(2).softmax(-1)
+        sure, answers = probabilities.max(-1)
+        labels = (answers + (torch.rand(shape) < 0.3)) % 5
+        right, exact = answers == labels, sure.flatten()[7].item()
+        for low, high in ((0.5, 0.9), (0.9, 1.01), (exact, 1.01), (0.0, exact)):
+            result = f(probabilities, labels, low, high)
+            require(
+                isinstance(result, tuple | list) and len(result) == 2 or getattr(result, "shape", None) == (2,),
+                f"return two numbers, the share of right answers and the mean probability, not {result!r}",
+            )
+            chosen = (low <= sure) & (sure < high)
+            share, mean = right[chosen].double().mean(), sure[chosen].double().mean()
+            require(not (close(result[0], mean) and close(result[1], share)), "the share of right answers comes first")
+            require(not close(result[0], 100 * share), "the share should be between 0 and 1, not in percent")
+            wider, narrower = (low <= sure) & (sure <= high), (low < sure) & (sure < high)
+            require(
+                chosen.equal(wider) or not close(result[0], right[wider].double().mean()),
+                "a query with exactly the probability `high` does not count",
+            )
+            require(
+                chosen.equal(narrower) or not close(result[0], right[narrower].double().mean()),
+                "a query with exactly the probability `low` counts",
+            )
+            require(
+                not close(result[0], (right & chosen).double().mean()),
+                "divide by the number of queries that count, not by the number of all queries",
+            )
+            require(close(result[0], share), "the first number is not the share of right answers")
+            of_label = probabilities.gather(-1, labels[..., None])[..., 0][chosen].double().mean()
+            require(not close(result[1], of_label), "take the probability of the answer, not that of the right label")
+            require(close(result[1], mean), "the second number is not the mean probability of these answers")
