@@ -369,7 +369,7 @@ def test_the_readme_tells_what_ten_minutes_buy():
 
 def test_the_readme_tells_what_the_notebooks_measured():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    tables = readme[readme.index("Sine waves (notebook 01)") : readme.index("To repeat them, run the notebook")]
+    tables = readme[readme.index("Sine waves (notebook 01)") : readme.index("To repeat a result of notebook 01 or 06")]
     stored = json.dumps([cell["outputs"] for path in NOTEBOOKS if path.name[:2] in ("01", "06") for cell in code(path)])
     told = [n for row in tables.splitlines() if "paper" not in row for n in re.findall(r"[\d.]+ ± [\d.]+", row)]
     assert len(told) == 23
