@@ -156,21 +156,23 @@ def interval_plot(
 ) -> Figure:
     """Return a figure with a row for each result: its name, a dot with the 95 % interval, and the numbers.
 
-    results: name → (mean, half-width). colors: name → colour; a method in `COLORS` has its own colour, others are blue.
+    results: name → (mean, half-width). xlabel: what the results are. colors: name → colour; a method in
+    `COLORS` has its own colour, others are blue.
     Raises ValueError if there are no results.
     """
     if not results:
         raise ValueError("there are no results to show")
     colors = COLORS | dict(colors or {})
     with our_style():
-        fig, ax = plt.subplots(figsize=(7, 0.5 * len(results) + 0.9))
+        fig, ax = plt.subplots(figsize=(7, 0.5 * len(results) + 1.1))
         usual = statistics.median_low([_decimals(half) for _, half in results.values()])
         for row, (name, (mean, half)) in enumerate(results.items()):
             ax.errorbar(mean, -row, xerr=half, fmt="o", color=colors.get(name, BLUE), capsize=4, markersize=6)
             decimals = max(usual, _decimals(half))
             text = f"{mean:.{decimals}f} ± {half:.{decimals}f}"
             ax.annotate(text, (mean, -row), (0, 8), textcoords="offset points", ha="center", fontsize=10)
-        ax.set(yticks=[-row for row in range(len(results))], yticklabels=list(results), xlabel=xlabel)
+        ax.set(yticks=[-row for row in range(len(results))], yticklabels=list(results))
+        ax.set_xlabel(f"{xlabel}\n(lines: 95 % intervals)")
         ax.set_ylim(0.6 - len(results), 0.8)
         ax.margins(x=0.12)
         ax.grid(axis="x", alpha=0.3)
