@@ -71,7 +71,7 @@ def drag_the_start(page, touch=False):
         drag_in_picture(explorer, [(0.2, 0.6), place], touch)
         settle(explorer)
         assert is_dark(explorer, *place)
-    start = [float(n) for n in re.findall(r"from \((-?[\d.]+), (-?[\d.]+)\)", picture(explorer)[0])[0]]
+    start = [float(n) for n in re.findall(r"started at \((-?[\d.]+), (-?[\d.]+)\)", picture(explorer)[0])[0]]
     assert start[0] > 0 and start[1] > 1, start
 
 
