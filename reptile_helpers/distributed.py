@@ -70,13 +70,12 @@ def fail_together() -> Iterator[None]:
 def adapt_shared(
     model: nn.Module, learner: Learner, x: Tensor, y: Tensor, batches: Tensor, inner: InnerLoop
 ) -> Learner:
-    """`adapt_together` with the work shared: each process adapts to some of the tasks, and they exchange the means.
+    """`adapt_together` with the work shared: each process adapts to some of the tasks, and all get the overall mean.
 
-    Every process must call this with the same learner and the same tasks; with the same seed each draws them
-    itself, without communication, on devices of the same kind.
-    Process r of n adapts to tasks r, r + n, r + 2n …; there must be at least one
-    for each. Once per meta-batch, the sums over tasks of weights and second moments are added up over all processes
-    (an all-reduce): two numbers per parameter.
+    Every process must call this with the same learner and the same tasks. They need not send each other the tasks: with
+    the same seed, on devices of the same kind, each draws the same ones. Process r of n adapts to tasks r, r + n,
+    r + 2n …; there must be at least one for each. Once per meta-batch, an all-reduce adds up the weights and second
+    moments: two numbers per parameter.
 
     Returns a Learner with a single "task" in front, [1, *parameter shape]: the mean over all tasks. If an inner loop
     diverges in any process, it contains NaN in all of them, so that all stop at the same meta-iteration. Raises

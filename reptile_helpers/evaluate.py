@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from reptile_helpers.arguments import require_whole
-from reptile_helpers.learner import InnerLoop, Learner, Weights, has_diverged, minibatches
+from reptile_helpers.learner import InnerLoop, Learner, Weights, advise_on_divergence, has_diverged, minibatches
 from reptile_helpers.stacked import adapt_together, forward_tasks
 from reptile_helpers.tasks import TaskBatch
 
@@ -33,8 +33,9 @@ def predict(
     if mode == "transductive":
         return forward_tasks(model, weights, query_x)
     if mode == "support only":
-        shots = support_x.shape[1]
-        return forward_tasks(model, weights, torch.cat([support_x, query_x], dim=1), statistics_of=shots)[:, shots:]
+        examples = support_x.shape[1]
+        both = torch.cat([support_x, query_x], dim=1)
+        return forward_tasks(model, weights, both, statistics_of=examples)[:, examples:]
     queries = query_x.split(1, dim=1)
     return torch.cat(
         [forward_tasks(model, weights, torch.cat([support_x, query], dim=1))[:, -1:] for query in queries], dim=1
@@ -68,7 +69,7 @@ def evaluate_modes(
         if has_diverged(learner.weights, weights).any():
             raise FloatingPointError(
                 f"an inner loop diverged among tasks {start} to {min(start + at_once, tasks) - 1}, so a mean over "
-                f"tasks would be meaningless. Use a smaller learning rate than {inner.lr:g}, or fewer steps."
+                f"tasks would be meaningless. {advise_on_divergence(inner)}"
             )
         for mode in scores:
             output = predict(model, weights, support_x, query_x, mode)
@@ -118,8 +119,9 @@ def with_ways(learner: Learner, ways: int) -> Learner:
     if len(rows) > 1 or () in rows:
         raise ValueError(f"the last layer, with {' and '.join(last)}, does not have one row per output")
     ((outputs,),) = rows
-    if ways not in range(2, outputs + 1):
-        raise ValueError(f"ways is {ways!r}; it must be 2 to {outputs}")
+    require_whole(minimum=2, ways=ways)
+    if ways > outputs:
+        raise ValueError(f"ways is {ways!r}; it must be at most {outputs}, the number of outputs")
     weights, moments = (
         {name: t[:ways] if name in last else t for name, t in d.items()}
         for d in (learner.weights, learner.second_moment)
@@ -156,10 +158,11 @@ def _check_mode(mode: str) -> None:
 
 
 def _check_same_shape(predicted: Tensor, query_y: Tensor) -> None:
-    if predicted.shape != query_y.shape or predicted.numel() == 0:  # PyTorch would broadcast
-        raise ValueError(
-            f"predicted is {list(predicted.shape)}, query_y {list(query_y.shape)}; they must have the same shape"
-        )
+    shapes = f"predicted is {list(predicted.shape)}, query_y {list(query_y.shape)}"
+    if predicted.shape != query_y.shape:  # PyTorch would broadcast
+        raise ValueError(f"{shapes}; they must have the same shape")
+    if predicted.numel() == 0:
+        raise ValueError(f"{shapes}; there must be at least one query")
 
 
 def mean_and_interval(scores: Tensor) -> tuple[float, float]:

@@ -39,7 +39,7 @@ def meta_train_on_gpu(
     def speed_up(learn_new_tasks, move_initialization):
         return record(learn_new_tasks, generator), record(compile_or_keep(move_initialization), generator)
 
-    with use_tf32():
+    with torch.cuda.device(generator.device), use_tf32():  # a graph is recorded on the current device
         trained = meta_train(
             model, on_gpu, tasks, inner, generator=generator, adapt=make_compiled_adapt(), speed_up=speed_up, **options
         )
@@ -76,11 +76,11 @@ def use_if_possible(compiled: Callable, plain: Callable) -> Callable:
         missing = "it needs a GPU of 2017 or later" if too_old else "Triton is not installed"
         warnings.warn(f"torch.compile is not used ({missing}); meta-training is slower without it.", stacklevel=3)
         return plain
-    chosen = compiled
+    failed = False
 
     def call(*arguments):
-        nonlocal chosen
-        if chosen is plain:
+        nonlocal failed
+        if failed:
             return plain(*arguments)
         try:
             return compiled(*arguments)
@@ -89,7 +89,7 @@ def use_if_possible(compiled: Callable, plain: Callable) -> Callable:
             cause = getattr(error, "inner_exception", error)
             reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
             warnings.warn(f"torch.compile failed ({reason}); going on without it, more slowly.", stacklevel=2)
-            chosen = plain
+            failed = True
             return result
 
     return call
@@ -98,9 +98,9 @@ def use_if_possible(compiled: Callable, plain: Callable) -> Callable:
 def record(function: Callable, generator: torch.Generator) -> Callable:
     """`function`, recorded as a CUDA graph at its second call and replayed from then on.
 
-    `function` may do nothing but tensor operations, the same ones at every call. It gets numbers among its arguments as
-    tensors, which are filled with the new values before each replay; all other arguments must be the same objects each
-    time. What it returns is also the same object each time, with new contents. The first call is an ordinary one:
+    `function` may do nothing but tensor operations, the same ones at every call. Numbers among its arguments reach
+    it as tensors, which are filled with the new values before each replay; all other arguments must be the same objects
+    each time. What it returns is also the same object each time, with new contents. The first call is an ordinary one:
     libraries initialize and code is compiled in it, which cannot be recorded.
     """
     graph, calls, tensors, result = torch.cuda.CUDAGraph(), 0, {}, None
@@ -134,7 +134,7 @@ def convolve_as_products(x, weight, bias, stride, padding, dilation, groups) -> 
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     options = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
     size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in options]
-    patches = F.unfold(x, weight.shape[2:], dilation, padding, stride)  # [examples, groups · numbers, positions]
+    patches = F.unfold(x, weight.shape[2:], dilation, padding, stride)  # [examples, groups · values, positions]
     patches = patches.unflatten(1, (groups, -1)).permute(1, 2, 0, 3).flatten(2)
     filters = weight.flatten(1).unflatten(0, (groups, -1))
     y = filters @ patches if bias is None else torch.baddbmm(bias.view(groups, -1, 1), filters, patches)

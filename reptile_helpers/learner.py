@@ -76,7 +76,7 @@ def call_with(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
     """
     aliases: dict[int, list[str]] = {}
     for module_name, module in model.named_modules():
-        for name, p in module.named_parameters(recurse=False):
+        for name, p in module.named_parameters(recurse=False, remove_duplicate=False):
             aliases.setdefault(id(p), []).append(f"{module_name}.{name}".lstrip("."))
     parameters = dict(model.named_parameters())
     tied = {alias: w for name, w in weights.items() for alias in aliases[id(parameters[name])]}
@@ -86,7 +86,8 @@ def call_with(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
 def task_loss(output: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy for class labels, mean squared error for real targets: the mean over all examples, one number.
 
-    output: [examples, classes] with y: int64 [examples], or both float and of the same shape; else a ValueError.
+    output: [examples, classes] with y: int64 [examples], or both float. Float targets of another shape
+    raise ValueError; wrong labels raise PyTorch's own errors.
     """
     if not y.is_floating_point():
         return F.cross_entropy(output, y)
@@ -148,6 +149,14 @@ def has_diverged(phi: Weights, theta: Weights) -> Tensor:
     moved = torch.cat(differences, dim=1).square().sum(1)
     norm = torch.cat([p.flatten() for p in phi.values()]).square().sum()
     return ~(moved <= DIVERGENCE_FACTOR**2 * norm.clamp(min=1))
+
+
+def advise_on_divergence(inner: InnerLoop) -> str:
+    """What to tell someone whose inner loop has diverged."""
+    return (
+        f"Use a smaller inner learning rate than {inner.lr:g}, or fewer steps. (A loop counts as diverged when it has "
+        f"moved the weights by more than {DIVERGENCE_FACTOR} times the norm of φ. If targets need that, scale them.)"
+    )
 
 
 def check_shapes(phi: Weights, theta: Weights) -> None:

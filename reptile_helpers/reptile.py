@@ -16,17 +16,10 @@ from torch import Tensor, nn
 from tqdm.auto import trange
 
 from reptile_helpers.arguments import require_fraction, require_positive, require_whole
-from reptile_helpers.learner import (
-    InnerLoop,
-    Learner,
-    Weights,
-    call_with,
-    check_shapes,
-    finish_inner_loop,
-    has_diverged,
-    minibatches,
-    start_inner_loop,
-    task_loss,
+
+from reptile_helpers.learner import (  # isort: skip
+    InnerLoop, Learner, Weights, advise_on_divergence, call_with, check_shapes, finish_inner_loop, has_diverged,
+    minibatches, start_inner_loop, task_loss,
 )  # fmt: skip
 
 
@@ -80,14 +73,19 @@ def meta_train(
 ) -> Learner:  # fmt: skip
     """Reptile. Returns the meta-trained Learner; the given one and the model's own parameters stay as they are.
 
-    model: the network. learner: where to start. tasks: a source of tasks with `sample(count, generator)`.
-    meta_batch: tasks per meta-iteration. generator: the only source of randomness.
-    epsilon: the outer step size ε at the start, annealed linearly to 0. outer_optimizer: replaces that step; a function
-    of the parameters that returns an optimizer, such as `partial(torch.optim.Adam, lr=0.001)`.
-    adapt: how to learn a meta-batch; `adapt_together` is faster. speed_up: gets the two halves of a meta-iteration and
-    returns faster ones. callback: called as callback(iteration, learner) after each meta-iteration, from 1 on; the
-    learner is updated in place, so copy what you keep. start: the number of meta-iterations already done. With the
-    generator's state restored as well, a CPU computes the same bits; only an outer optimizer starts afresh.
+    model: the network, and learner: where to start.
+    tasks: `sample(count, generator)` returns a TaskBatch, of which only the support sets are used.
+    meta_batch: the number of tasks in each meta-iteration.
+    generator: the only source of randomness, unless the network has random layers such as dropout.
+    epsilon: the outer step size ε at the start, annealed linearly to 0.
+    adapt: how to learn a meta-batch; `adapt_together` is faster.
+    start: the number of meta-iterations already done. If the generator's state is restored, too, a CPU computes the
+        same bits as in one go; only an outer optimizer starts afresh.
+    outer_optimizer: replaces the outer step, ε and its annealing included; a function of the parameters that returns
+        an optimizer, such as `partial(torch.optim.Adam, lr=0.001)`.
+    callback: called as callback(iteration, learner) after each meta-iteration, from 1 on. The learner is updated in
+        place, so copy what you keep.
+    speed_up: gets the two halves of a meta-iteration and returns faster ones.
     Raises FloatingPointError if an inner loop diverges, before the outer step: the last learner is still valid.
     """
     require_whole(meta_iterations=meta_iterations, meta_batch=meta_batch)
@@ -123,7 +121,7 @@ def meta_train(
         if diverged:
             raise FloatingPointError(
                 f"meta-iteration {iteration + 1}: an inner loop diverged. φ is unchanged since meta-iteration "
-                f"{iteration}. Use a smaller inner learning rate than {inner.lr:g}, or fewer steps."
+                f"{iteration}. {advise_on_divergence(inner)}"
             )
         move_initialization(learned, epsilon * (1 - iteration / meta_iterations))
         if callback:

@@ -45,7 +45,7 @@ class Run:
     state: dict  # as in the checkpoint that the run starts from
 
     def snapshot(self, iteration: int, learner: Learner, curve: list, seconds: float) -> dict:
-        """A checkpoint of this moment. Its tensors are those of the learner: save it before training goes on."""
+        """A checkpoint of this moment. Its tensors are the learner's own, which the next outer step changes."""
         return self.state | {
             "phi": learner.weights, "second_moment": learner.second_moment, "adam_steps": int(learner.adam_steps),
             "iteration": iteration, "generator": self.generator.get_state(), "curve": curve, "seconds": seconds,
@@ -65,9 +65,10 @@ def train(
     A checkpoint is written every `checkpoint_seconds`, at the end, and on Ctrl-C or SIGTERM, which then raise
     KeyboardInterrupt. It is also written, as of the last good meta-iteration, if an inner loop diverges
     (FloatingPointError) or another process dies (ConnectionError).
-    Its learning curve has up to 50 points, at least 100 meta-iterations apart: accuracy (or squared error) on 200 test
-    tasks, 1-shot (or ten points), transductive, after as many inner steps as in meta-training. It is there to be looked
-    at; no choice depends on it. report: called as report(iteration, mean, half_width) at each point.
+    Its learning curve has up to 50 points, at least 100 meta-iterations apart (the last may be closer): accuracy (or
+    squared error) on 200 test tasks, 1-shot (or ten points), transductive, after as many inner steps as in
+    meta-training. It is there to be looked at; no choice depends on it. report: called as
+    report(iteration, mean, half_width) at each point.
 
     Raises RefusedRun, a ValueError, if the checkpoint is damaged or belongs to other settings, another network or
     dtype, or if another run is using the folder; nothing is overwritten then. OSError if the last checkpoint
@@ -154,6 +155,8 @@ def _train(run: Run, checkpoint_seconds: float, report: Callable | None) -> None
         if rank:  # the first process does the rest on behalf of all
             return
         now = time.perf_counter()
+        # First of all: if the evaluation fails, this is the state to save. The curve is the same list, and still grows.
+        newest = run.snapshot(iteration, learner, curve, seconds_before + now - begun)
         if iteration % curve_every == 0 or iteration == end:
             seeded = torch.Generator(run.device).manual_seed(CURVE_ADAPT_SEED)
             at_point = Learner(learner.weights, learner.second_moment, int(learner.adam_steps))
@@ -161,7 +164,6 @@ def _train(run: Run, checkpoint_seconds: float, report: Callable | None) -> None
             curve.append((iteration, *mean_and_interval(scores)))
             if report:
                 report(*curve[-1])
-        newest = run.snapshot(iteration, learner, curve, seconds_before + now - begun)
         last = bool(stop_requests) or iteration == end
         if last or now - last_saved >= checkpoint_seconds:
             save(required=last)
@@ -188,4 +190,5 @@ def _train(run: Run, checkpoint_seconds: float, report: Callable | None) -> None
             if rank or newest["iteration"] == 0:  # no progress to keep, and the folder stays free for other settings
                 raise
             save(required=True)
-            raise type(error)(f"{error} The state before that is in {run.path}.") from error
+            message = f"{error} The state after meta-iteration {newest['iteration']} is in {run.path}."
+            raise type(error)(message) from error

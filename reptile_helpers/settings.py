@@ -2,8 +2,9 @@
 
 from dataclasses import asdict, dataclass, fields
 
-from reptile_helpers.arguments import require_positive, require_whole
+from reptile_helpers.arguments import require_fraction, require_positive, require_whole
 from reptile_helpers.learner import InnerLoop
+from reptile_helpers.omniglot_files import DRAWINGS
 
 DATA = ("omniglot", "generated", "sine")
 
@@ -45,9 +46,12 @@ class RunSettings:
         require_whole(minimum=0, seed=self.seed)
         counts = ("inner_batch", "inner_steps", "shots", "meta_batch", "iterations", "test_batch", "test_steps")
         require_whole(**{name: getattr(self, name) for name in counts})
+        if self.data != "sine" and self.shots >= DRAWINGS:
+            raise ValueError(f"shots is {self.shots}; it must be less than {DRAWINGS}, the drawings of a character")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed is {self.seed}; it must be less than 2**63")
         require_positive(lr=self.lr, epsilon=self.epsilon)
-        if self.epsilon > 1:
-            raise ValueError(f"epsilon is {self.epsilon!r}; it must be a positive number of at most 1")
+        require_fraction(epsilon=self.epsilon)
         _ = self.inner  # checks the optimizer's name
 
     @property
@@ -57,12 +61,13 @@ class RunSettings:
 
     @property
     def test_inner(self) -> InnerLoop:
-        """The inner loop at test time: more steps, on smaller mini-batches."""
+        """The inner loop at test time. In the paper's Omniglot recipes: more steps, on smaller mini-batches."""
         return InnerLoop(self.optimizer, self.lr, self.test_steps, self.test_batch)
 
     def to_dict(self) -> dict:
         """Plain values (no NumPy numbers), for a checkpoint or JSON."""
-        return {name: value.item() if hasattr(value, "item") else value for name, value in asdict(self).items()}
+        plain = {name: value.item() if hasattr(value, "item") else value for name, value in asdict(self).items()}
+        return plain | {"lr": float(self.lr), "epsilon": float(self.epsilon)}
 
     @classmethod
     def from_dict(cls, values: dict) -> "RunSettings":

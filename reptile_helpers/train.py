@@ -123,7 +123,7 @@ def finish(options: argparse.Namespace, settings: RunSettings, state: dict, devi
         "curve": state["curve"],
         "test": {"tasks": options.test_tasks, "seed": TEST_SEED, "results": results},
     }  # fmt: skip
-    before = _count_test_tasks(path, settings)
+    before = _count_test_tasks(path, settings, options.dtype)
     if before > options.test_tasks:
         print(f"not written: {path} holds a test with more tasks ({before:,})")
         return
@@ -189,11 +189,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _count_test_tasks(path: Path, settings: RunSettings) -> int:
-    """How many tasks the test in results.json has, if it is of this run."""
+def _count_test_tasks(path: Path, settings: RunSettings, dtype: str) -> int:
+    """How many tasks the test in results.json has, if it is of a run with these settings and dtype."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        return report["test"]["tasks"] if report["configuration"] == settings.to_dict() else 0
+        described = report["configuration"], report["meta-training"].get("dtype", dtype)
+        return report["test"]["tasks"] if described == (settings.to_dict(), dtype) else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 

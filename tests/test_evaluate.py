@@ -229,8 +229,8 @@ def test_fewer_ways_leave_out_outputs():
     assert logits[1].shape == (1, 4, 3) and torch.allclose(logits[0][..., :3], logits[1], atol=1e-6)
     assert [tuple(v.shape) for v in fewer.second_moment.values()] == [tuple(p.shape) for p in fewer.weights.values()]
     assert learner.weights["13.weight"].shape == (5, 256)
-    for ways in (1, 6, 2.5):
-        with pytest.raises(ValueError, match=f"ways is {ways}; it must be 2 to 5"):
+    for ways, possible in ((6, "at most 5"), (1, "a whole number"), (2.5, "a whole number"), (3.0, "a whole number")):
+        with pytest.raises(ValueError, match=f"ways is {ways}; it must be {possible}"):
             with_ways(learner, ways)
 
 

@@ -165,7 +165,7 @@ ROWS = [
     (evaluate.with_ways, lambda: evaluate.with_ways(Learner.of(models.omniglot_cnn(5)), -2), "ways is -2"),
     (evaluate.nearest_neighbour, lambda: evaluate.nearest_neighbour(WAVES), "it must be class labels"),
     (evaluate.accuracy, lambda: evaluate.accuracy(torch.ones(2, 1), torch.ones(2, 5)), "must have the same shape"),
-    (evaluate.accuracy, lambda: evaluate.accuracy(torch.ones(2, 0), torch.ones(2, 0)), "must have the same shape"),
+    (evaluate.accuracy, lambda: evaluate.accuracy(torch.ones(2, 0), torch.ones(2, 0)), "at least one query"),
     (evaluate.squared_error, lambda: evaluate.squared_error(torch.ones(2, 5), torch.ones(2, 5, 1)), "the same shape"),
     (evaluate.mean_and_interval, lambda: evaluate.mean_and_interval(torch.ones(0)), "at least 2 tasks"),
     (evaluate.mean_and_interval, lambda: evaluate.mean_and_interval(torch.ones(3, 2)), "at least 2 tasks"),

@@ -205,8 +205,20 @@ def tied():
     return model
 
 
+class Tied(nn.Module):
+    """One parameter under two names of the same module."""
+
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.Parameter(torch.randn(4, 1))
+        self.decode = self.encode
+
+    def forward(self, x):
+        return torch.tanh(x @ self.encode.T) @ self.decode
+
+
 UNUSUAL = [
-    Functional, hooked, replaced_forward, tied,
+    Functional, hooked, replaced_forward, tied, Tied,
     lambda: Reversed(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1)),
     lambda: nn.Sequential(nn.Sequential(nn.Linear(1, 4), nn.Tanh()), nn.Linear(4, 1)),
     lambda: nn.Sequential(nn.Linear(1, 4), nn.LayerNorm(4), nn.Softplus(), nn.Linear(4, 1)),

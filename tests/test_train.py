@@ -1,6 +1,7 @@
 """Long runs: the recipe, resuming bit for bit after any death, and what is refused."""
 
 import errno
+import itertools
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -61,9 +63,11 @@ def test_the_papers_recipe():
         (SINE_EXAMPLE, {"lr": "0.1"}, "lr is '0.1'; it must be a positive number"),
         (SINE_EXAMPLE, {"test_steps": 0}, "test_steps is 0"),
         (SINE_EXAMPLE, {"shots": 0}, "shots is 0"),
+        (PAPER_5WAY, {"shots": 20}, "shots is 20; it must be less than 20, the drawings of a character"),
+        (SINE_EXAMPLE, {"seed": 2**64}, "seed is 18446744073709551616; it must be less than"),
         (SINE_EXAMPLE, {"meta_batch": 2.5}, "meta_batch is 2.5"),
         (SINE_EXAMPLE, {"epsilon": float("nan")}, "epsilon is nan"),
-        (SINE_EXAMPLE, {"epsilon": 1.5}, "epsilon is 1.5; it must be a positive number of at most 1"),
+        (SINE_EXAMPLE, {"epsilon": 1.5}, "epsilon is 1.5; it must be a number from 0 to 1"),
         (SINE_EXAMPLE, {"optimizer": "adamw"}, "optimizer is 'adamw'"),
     ],
 )
@@ -78,6 +82,7 @@ def test_settings_survive_a_checkpoint_and_numpy():
         assert settings_of(load_pretrained(name)) == (PAPER_5WAY if "_5" in name else PAPER_20WAY)
     from_numpy = replace(PAPER_5WAY, seed=np.int64(3), lr=np.float32(0.5)).to_dict()
     assert (type(from_numpy["seed"]), type(from_numpy["lr"])) == (int, float)
+    assert type(replace(SINE_EXAMPLE, epsilon=Fraction(1, 10)).to_dict()["epsilon"]) is float
     with pytest.raises(ValueError, match=r"another version of reptile_helpers \(unknown: speed; missing: lr\)"):
         RunSettings.from_dict({name: v for name, v in PAPER_5WAY.to_dict().items() if name != "lr"} | {"speed": 1})
 
@@ -407,6 +412,26 @@ def test_the_learning_curve_is_of_test_characters_and_the_inner_loop_of_meta_tra
     assert [(n, round(mean, 3)) for n, mean, _ in state["curve"]] == [(1, 0.5)]
 
 
+def test_a_curve_that_diverges_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
+    """The weights in it belong to the meta-iteration that it names, so that the run goes on to the same bits."""
+    settings = replace(SINE_EXAMPLE, iterations=300)
+    whole, evaluate = train(settings, tmp_path / "whole"), run.evaluate
+    points = itertools.count(1)
+
+    def diverge_at_the_second(*arguments, **options):
+        if next(points) == 2:
+            raise FloatingPointError("an inner loop diverged.")
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr(run, "evaluate", diverge_at_the_second)
+    with pytest.raises(FloatingPointError, match="The state after meta-iteration 200 is in"):
+        train(settings, tmp_path / "stopped")
+    assert load_checkpoint(tmp_path / "stopped" / "checkpoint.pt")["iteration"] == 200
+    gone_on = train(settings, tmp_path / "stopped")
+    assert same(whole, gone_on) and torch.equal(whole["generator"], gone_on["generator"])
+    assert [point[0] for point in gone_on["curve"]] == [100, 300]
+
+
 def test_curve_and_seconds_of_a_stopped_run_go_on(tmp_path, monkeypatch):
     clock = [0.0]
 
@@ -490,6 +515,11 @@ def test_any_name_of_a_device_that_works_gives_results(tmp_path, capsys):
     assert "holds a test with more tasks (4)" in capsys.readouterr().out
     main([*arguments[:-4], "--test-tasks", "0", "--device", "cpu", "--run-dir", str(tmp_path)])
     assert str(tmp_path / "checkpoint.pt") in capsys.readouterr().out
+    (tmp_path / "checkpoint.pt").unlink()  # another dtype makes another run
+    other = ["--test-tasks", "2", "--device", "cpu", "--dtype", "float64", "--run-dir", str(tmp_path)]
+    main([*arguments[:-4], *other])
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert results["meta-training"]["dtype"] == "float64" and results["test"]["tasks"] == 2
 
 
 def test_a_fault_inside_is_not_a_wrong_argument(tmp_path, monkeypatch):
