@@ -89,7 +89,7 @@ def test_a_score_keeps_its_bits_however_many_tasks_there_are(source):
 def test_a_diverging_inner_loop_is_not_averaged_in():
     model, batch = sine_mlp(), SineTasks().sample(30, seeded())
     for lr in (0.3, 1e6):
-        with pytest.raises(FloatingPointError, match=r"diverged among tasks \d+ to \d+, .* smaller inner learning rate than"):
+        with pytest.raises(FloatingPointError, match=r"diverged among tasks \d+ to \d+, .* inner learning rate than"):
             evaluate(model, Learner.of(model), batch, InnerLoop("sgd", lr, 5, 10), seeded())
 
 

@@ -168,9 +168,8 @@ def test_numbers_that_go_wrong_stop_the_run_and_the_last_good_checkpoint_is_kept
 
     monkeypatch.setattr(measure.SineTasks, "sample", bad)  # the first call is for the watched tasks
     path = tmp_path / "stopped" / "checkpoint.pt"
-    with pytest.raises(
-        FloatingPointError, match=rf"meta-iteration 12: an inner .* than 0.003.* state after meta-iteration 11 is in {path}"
-    ):
+    said = rf"meta-iteration 12: an inner .* than 0.003.* state after meta-iteration 11 is in {path}"
+    with pytest.raises(FloatingPointError, match=said):
         train(settings, path.parent, checkpoint_seconds=1e9)
     assert load_checkpoint(path)["iteration"] == 11
     monkeypatch.undo()
