@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from reptile_helpers.arguments import require_whole
-from reptile_helpers.learner import InnerLoop, Learner, Weights, advise_on_divergence, has_diverged, minibatches
+from reptile_helpers.learner import (
+    InnerLoop,
+    Learner,
+    Weights,
+    advise_on_divergence,
+    has_diverged,
+    keep_parameters,
+    minibatches,
+)
 from reptile_helpers.stacked import adapt_together, forward_tasks
 from reptile_helpers.tasks import TaskBatch
 
@@ -42,6 +50,7 @@ def predict(
     )
 
 
+@keep_parameters
 def evaluate_modes(
     model: nn.Module, learner: Learner, batch: TaskBatch, inner: InnerLoop, generator: torch.Generator,
     modes: Iterable[str] = MODES, progress: bool = True,

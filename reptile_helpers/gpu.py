@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from reptile_helpers.learner import InnerLoop, Learner
 from reptile_helpers.reptile import meta_train
-from reptile_helpers.stacked import adapt_together, forward_tasks, loss_of_tasks
+from reptile_helpers.stacked import adapt_together, find_obstacle, forward_stacked, loss_of_tasks
 
 
 def meta_train_on_gpu(
@@ -49,11 +49,18 @@ def meta_train_on_gpu(
 def make_compiled_adapt() -> Callable:
     """`adapt_together` with the forward pass and the loss compiled, and convolutions as matrix products.
 
-    Where compiling is impossible, see `compile_or_keep`, it is `adapt_together`.
+    Where compiling is impossible, see `compile_or_keep`, it is `adapt_together`. A network that runs once per task, see
+    `forward_tasks`, is not compiled.
     """
-    loss = partial(loss_of_tasks, forward=partial(forward_tasks, convolve=convolve_as_products))
-    compiled = partial(adapt_together, loss_of_tasks=torch.compile(loss, dynamic=False))
-    return use_if_possible(compiled, adapt_together)
+    forward = partial(forward_stacked, convolve=convolve_as_products)
+    compiled_loss = torch.compile(partial(loss_of_tasks, forward=forward), dynamic=False)
+
+    def loss(model, theta, x, y):  # what is checked here, not every version of PyTorch can compile
+        known = theta.keys() <= dict(model.named_parameters()).keys()
+        stacked = known and find_obstacle(model, theta, x) is None
+        return (compiled_loss if stacked else loss_of_tasks)(model, theta, x, y)
+
+    return use_if_possible(partial(adapt_together, loss_of_tasks=loss), adapt_together)
 
 
 def compile_or_keep(function: Callable) -> Callable:

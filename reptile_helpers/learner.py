@@ -3,7 +3,9 @@
 φ (`phi`) is the initialization, θ (`theta`) are the weights of one task while it is being learned.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +83,29 @@ def call_with(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
     parameters = dict(model.named_parameters())
     tied = {alias: w for name, w in weights.items() for alias in aliases[id(parameters[name])]}
     return functional_call(model, tied, (x,), tie_weights=False)
+
+
+def keep_parameters(function: Callable) -> Callable:
+    """A decorator for functions of a model: when they end, the model has its own parameters, whatever happened.
+
+    `call_with` puts others in their place for a moment. An interrupt at this moment (Ctrl-C, Jupyter's stop button)
+    would leave them there.
+    """
+
+    @wraps(function)
+    def call(model, *arguments, **options):
+        own = [
+            (module, name, p)
+            for module in model.modules()
+            for name, p in module.named_parameters(recurse=False, remove_duplicate=False)
+        ]
+        try:
+            return function(model, *arguments, **options)
+        finally:
+            for module, name, p in own:
+                module.register_parameter(name, p)
+
+    return call
 
 
 def task_loss(output: Tensor, y: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from reptile_helpers.arguments import require_fraction, require_positive, requir
 
 from reptile_helpers.learner import (  # isort: skip
     InnerLoop, Learner, Weights, advise_on_divergence, call_with, check_shapes, finish_inner_loop, has_diverged,
-    minibatches, start_inner_loop, task_loss,
+    keep_parameters, minibatches, start_inner_loop, task_loss,
 )  # fmt: skip
 
 
@@ -66,6 +66,7 @@ def outer_gradient(phi: Weights, theta: Weights) -> None:
 
 
 @torch.inference_mode(False)
+@keep_parameters
 def meta_train(
     model: nn.Module, learner: Learner, tasks, inner: InnerLoop, *, meta_iterations: int, meta_batch: int,
     generator: torch.Generator, epsilon: float = 1.0, adapt: Callable = adapt_one_by_one, start: int = 0,
@@ -83,9 +84,8 @@ def meta_train(
         same bits as in one go; only an outer optimizer starts afresh.
     outer_optimizer: replaces the outer step, ε and its annealing included; a function of the parameters that returns
         an optimizer, such as `partial(torch.optim.Adam, lr=0.001)`.
-    callback: called as callback(iteration, learner) after each meta-iteration, from 1 on. The learner is updated in
-        place, so copy what you keep.
-    speed_up: gets the two halves of a meta-iteration and returns faster ones.
+    callback: called as callback(iteration, learner) after each meta-iteration. Copy what you keep: it is changed later.
+    speed_up: gets the two halves of a meta-iteration, returns faster ones.
     Raises FloatingPointError if an inner loop diverges, before the outer step: the last learner is still valid.
     """
     require_whole(meta_iterations=meta_iterations, meta_batch=meta_batch)

@@ -21,15 +21,12 @@ from reptile_helpers.learner import (
 )
 
 
-def forward_tasks(
-    model: nn.Module, weights: Weights, x: Tensor, statistics_of: int | None = None, convolve: Callable = F.conv2d
-) -> Tensor:
+def forward_tasks(model: nn.Module, weights: Weights, x: Tensor, statistics_of: int | None = None) -> Tensor:
     """Run one network with different weights on each task: exactly what `model` would do, once per task.
 
     weights: name → tensor [tasks, *parameter shape]; a parameter that is not listed keeps the model's value.
     x: [tasks, examples, *input shape]. Returns [tasks, examples, outputs].
     statistics_of: batch norm uses the statistics of the first `statistics_of` examples only (default: of all).
-    convolve: a function that computes what F.conv2d computes.
 
     An nn.Sequential of the common layers runs as one program. Any other network runs once per task, which is slower
     and gives the same result; only `statistics_of` is impossible there, and raises ValueError.
@@ -38,7 +35,7 @@ def forward_tasks(
         raise ValueError(f"weights has {min(unknown)!r}, but the network has no parameter of that name")
     obstacle = find_obstacle(model, weights, x)
     if obstacle is None:
-        return _forward_stacked(model, weights, x, statistics_of, convolve)
+        return forward_stacked(model, weights, x, statistics_of)
     if statistics_of is not None:
         raise ValueError(
             f"statistics_of (mode 'support only') needs a network that can be stacked: {obstacle}"
@@ -67,7 +64,7 @@ def find_obstacle(model: nn.Module, weights: Weights, x: Tensor) -> str | None:
 
 
 def _supports(layer: nn.Module, images: bool) -> bool:
-    """Does `_forward_stacked` compute exactly what this layer computes? Subclasses may do anything, hence `type`."""
+    """Does `forward_stacked` compute exactly what this layer computes? Subclasses may do anything, hence `type`."""
     kind = type(layer)
     if kind in (nn.ReLU, nn.Tanh):
         return True
@@ -88,10 +85,16 @@ def _is_changed(module: nn.Module) -> bool:
     return bool("forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks)
 
 
-def _forward_stacked(model, weights, x, statistics_of, convolve):
+def forward_stacked(
+    model: nn.Module, weights: Weights, x: Tensor, statistics_of: int | None = None, convolve: Callable = F.conv2d
+) -> Tensor:
+    """`forward_tasks` for a network without an obstacle: tensor operations only, which a compiler understands.
+
+    convolve: a function that computes what F.conv2d computes.
+    """
     tasks, examples = x.shape[:2]
 
-    def of_tasks(name: str, p: Tensor | None) -> Tensor | None:
+    def of_tasks(name, p):  # without types: PyTorch 2.6 cannot compile `Tensor | None`
         return None if p is None else weights[name] if name in weights else p.expand(tasks, *p.shape)
 
     images = x.dim() == 5

@@ -49,7 +49,8 @@ class Kernel:
 
     def cell(self, source, interrupt_at=None):
         """Run a cell, and press the stop button once it has printed `interrupt_at`. What it printed, and its error."""
-        request, printed, error = self.client.execute(source), "", None
+        # Without stop_on_error=False, the kernel may still be discarding requests when the next cell arrives.
+        request, printed, error = self.client.execute(source, stop_on_error=False), "", None
         while True:
             message = self.client.get_iopub_msg(timeout=120)
             if message["parent_header"].get("msg_id") != request:

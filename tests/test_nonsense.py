@@ -244,7 +244,8 @@ ROWS = [
 # What takes no input, or takes it from the functions above.
 WITHOUT = {
     "sine_mlp", "TaskBatch",  # models, tasks
-    "start_inner_loop", "finish_inner_loop", "advise_on_divergence", "loss_of_tasks",  # learner, stacked
+    "start_inner_loop", "finish_inner_loop", "advise_on_divergence", "keep_parameters",  # learner
+    "loss_of_tasks", "forward_stacked",  # stacked
     "convolve_as_products", "compile_or_keep", "use_if_possible", "record", "use_tf32",  # gpu
     "describe_shapes",  # checkpoint
     "find_characters", "make_model", "make_training_tasks", "sample_test_tasks",  # measure

@@ -4,16 +4,16 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from reptile_helpers import learner as learner_module
+from reptile_helpers.evaluate import evaluate
 from reptile_helpers.gpu import convolve_as_products
 from reptile_helpers.learner import InnerLoop, Learner, has_diverged, minibatches
 from reptile_helpers.models import article_cnn, omniglot_cnn, sine_mlp
 from reptile_helpers.reptile import adapt_one_by_one, meta_train, outer_gradient, outer_step
-from reptile_helpers.stacked import (
-    adapt_together,  # fmt: skip
-    forward_tasks,
-)
+from reptile_helpers.stacked import adapt_together, forward_stacked, forward_tasks
 from reptile_helpers.tasks import FewShotTasks, SineTasks, TaskBatch
 
 SGD = InnerLoop("sgd", lr=0.02, steps=5, batch_size=10)
@@ -115,7 +115,7 @@ def test_forward_tasks_is_the_model_once_per_task(float64, network, tasks, compi
     forward = forward_tasks
     if compiler:
         forward = torch.compile(
-            partial(forward_tasks, convolve=convolve_as_products), backend=compiler, fullgraph=True
+            partial(forward_stacked, convolve=convolve_as_products), backend=compiler, fullgraph=True
         )
     models = [network() for _ in range(3)]
     weights = {
@@ -331,6 +331,27 @@ def test_a_diverging_inner_loop_stops_training_before_its_outer_step(adapt, lr, 
     for weights in seen:  # they are all the same tensors, changed in place: as the last outer step left them
         assert all(p.isfinite().all() and p.abs().max() < 100 for p in weights.values())
     assert len(seen) < 50
+
+
+@pytest.mark.parametrize("learn", ["meta_train", "evaluate"])
+def test_an_interrupt_in_the_middle_of_a_call_leaves_the_model_its_own_parameters(monkeypatch, learn):
+    def interrupted(model, weights, *_, **__):
+        for name, w in weights.items():
+            layer, _, last = name.rpartition(".")
+            model.get_submodule(layer)._parameters[last] = w
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learner_module, "functional_call", interrupted)
+    model = nn.Sequential(sine_mlp())  # nested, so that it runs task by task
+    own = list(model.parameters())
+    with pytest.raises(KeyboardInterrupt):
+        if learn == "meta_train":
+            meta_train(
+                model, Learner.of(model), SineTasks(), SGD, meta_iterations=1, meta_batch=1, generator=seeded()
+            )
+        else:
+            evaluate(model, Learner.of(model), SineTasks().sample(2, seeded()), SGD, seeded())
+    assert all(p is q for p, q in zip(model.parameters(), own, strict=True))
 
 
 def test_few_shot_tasks_train_as_they_come():
