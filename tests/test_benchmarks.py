@@ -5,20 +5,24 @@ import runpy
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from reptile_helpers import measure
 from reptile_helpers.characters import generated_characters
-from reptile_helpers.learner import InnerLoop, Learner
+from reptile_helpers.learner import InnerLoop, Learner, minibatches
 from reptile_helpers.models import omniglot_cnn
 from reptile_helpers.reptile import meta_train
+from reptile_helpers.settings import PAPER_5WAY
 from reptile_helpers.stacked import adapt_together
 from reptile_helpers.tasks import FewShotTasks
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
+PROGRAMS = Path(__file__).parents[1] / "notebooks" / "programs"
 
 
 def test_meta_iteration():
@@ -56,3 +60,38 @@ def test_ten_minutes(monkeypatch):
         expected = torch.stack([phi[name] for phi in phis[8:]]).mean(0)  # seconds 9, 10 and 11 of ten
         assert torch.allclose(p, expected, rtol=0, atol=1e-6), name
         assert not torch.allclose(p, phis[-1][name], rtol=0, atol=1e-4), name
+
+
+def test_moments_in_sequence(tmp_path):
+    """One optimizer, whose memory runs through all tasks, gives the same weights; stopped or not."""
+    program = runpy.run_path(str(PROGRAMS / "sequential_moments.py"))
+    settings = replace(PAPER_5WAY, data="generated", iterations=4, meta_batch=3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        run, state = program["train_in_sequence"](settings, tmp_path)
+        torch.manual_seed(settings.seed)
+        model, generator = omniglot_cnn(5), torch.Generator().manual_seed(settings.seed)
+        source = measure.make_training_tasks(settings, run.characters, run.state, "cpu")
+        phi = [p.detach().clone() for p in model.parameters()]
+        optimizer = torch.optim.Adam(model.parameters(), settings.lr, betas=(0.0, 0.999))
+        for iteration in range(settings.iterations):
+            x, y, _, _ = source.sample(settings.meta_batch, generator)
+            ends = []
+            for task, order in enumerate(minibatches(*x.shape[:2], settings.inner, generator)):
+                with torch.no_grad():
+                    for p, start in zip(model.parameters(), phi, strict=True):
+                        p.copy_(start)
+                for batch in order:
+                    optimizer.zero_grad()
+                    cross_entropy(model(x[task, batch]), y[task, batch]).backward()
+                    optimizer.step()
+                ends.append([p.detach().clone() for p in model.parameters()])
+            epsilon = 1 - iteration / settings.iterations
+            phi = [p + epsilon * (sum(theta) / len(theta) - p) for p, *theta in zip(phi, *ends, strict=True)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert state["adam_steps"] == settings.iterations * settings.meta_batch * settings.inner_steps
+    for p, (name, found) in zip(phi, state["phi"].items(), strict=True):
+        assert torch.allclose(found, p, rtol=0, atol=1e-7), name  # a bias before batch norm has no gradient but noise
+    for p, v in zip(model.parameters(), state["second_moment"].values(), strict=True):
+        assert torch.allclose(v, optimizer.state[p]["exp_avg_sq"], rtol=1e-7, atol=1e-12)
