@@ -1,6 +1,7 @@
 """The programs behind numbers that notebooks quote: they run, and the one by the clock stops and averages as told."""
 
 import itertools
+import os
 import runpy
 import subprocess
 import sys
@@ -27,7 +28,8 @@ PROGRAMS = Path(__file__).parents[1] / "notebooks" / "programs"
 
 def test_meta_iteration():
     run = [sys.executable, BENCHMARKS / "meta_iteration.py", "--rounds", "1"]
-    lines = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    utf8 = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    lines = subprocess.run(run, capture_output=True, encoding="utf-8", env=utf8, check=True).stdout.splitlines()
     ratio = {line[:38].strip(): float(line.split("×")[1]) for line in lines if "×" in line}
     modules = ["adapt_one_by_one", "adapt_together"]
     assert list(ratio) == ["sampling", "plain loop", *modules, "bound: 4.0 GFLOP of matrix products"]

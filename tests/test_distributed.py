@@ -207,9 +207,8 @@ def test_the_command(tmp_path, monkeypatch):
     command += "-m reptile_helpers.train --data generated --ways 5 --iterations 2 --device cpu".split()
     command += ["--dtype", "float64", "--test-tasks", "0", "--run-dir", folders[1]]
     for _ in range(2):  # the second time all is done, and the processes end right after an exchange
-        run = subprocess.run(
-            command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120
-        )
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+        run = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=120)
         assert run.returncode == 0, run.stderr
     states = [load_checkpoint(Path(folder) / FILE) for folder in folders]
     for state in states:  # in front of batch norm the gradient is zero, and Adam turns its rounding noise into steps

@@ -86,6 +86,7 @@ def test_thinning_leaves_a_pixel_of_every_dot():
     assert {round(28 * x) // 6 for stroke in strokes_of(dots) for x, y in stroke if y > 0.4} == {0, 1, 2, 3}
 
 
+@pytest.mark.foreign_names
 def test_drawings_are_saved_and_loaded(tmp_path):
     save_drawings(tmp_path / "Zeichnungen ✍.json", {"A": CORNER, "B": [], "ß ✍ 数": [[[0, 1]]]})
     assert load_drawings(tmp_path / "Zeichnungen ✍.json") == {"A": CORNER, "B": [], "ß ✍ 数": [[[0.0, 1.0]]]}

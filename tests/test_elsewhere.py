@@ -46,7 +46,8 @@ def packages(tmp_path_factory):
     pytest.importorskip("setuptools", minversion="77")
     folder = tmp_path_factory.mktemp("dist")
     build = "from setuptools import build_meta as it; folder = {!r}; it.build_sdist(folder); it.build_wheel(folder)"
-    tree = tmp_path_factory.mktemp("mit Leerzeichen 学习") / "tree"  # a build leaves files in the tree
+    name = "mit Leerzeichen" + " 学习" * (sys.getfilesystemencoding() != "ascii")
+    tree = tmp_path_factory.mktemp(name) / "tree"  # a build leaves files in the tree
     tree.mkdir()
     for path in ("pyproject.toml", "requirements.txt", "MANIFEST.in", "README.md", "LICENSE"):
         (tree / path).write_bytes((ROOT / path).read_bytes())

@@ -14,6 +14,7 @@ from reptile_helpers import files
 from reptile_helpers.files import find_data_root, write_atomically
 
 
+@pytest.mark.foreign_names
 def test_a_new_and_an_existing_file(tmp_path):
     for content in (b"first", b"second\r\n\x00", b""):
         write_atomically(str(tmp_path / "Datei ✍.bin"), content)

@@ -161,7 +161,9 @@ def setup(tmp_path):
     return Setup(tmp_path.resolve())
 
 
-@pytest.mark.parametrize("name", ["learn-reptile", "learn-reptile-main", "学习 reptile ñ"])
+@pytest.mark.parametrize(
+    "name", ["learn-reptile", "learn-reptile-main", pytest.param("学习 reptile ñ", marks=pytest.mark.foreign_names)]
+)
 @pytest.mark.parametrize("where", ["{}/notebooks", "{}", "{}/notebooks/mine/2027", "."])
 def test_a_notebook_finds_the_repository_it_is_in_or_next_to(setup, name, where):
     repository = setup.repository(name)
@@ -181,7 +183,10 @@ def test_a_notebook_elsewhere_uses_the_installed_module(setup):
     assert setup.run(setup.folder, PYTHONPATH=str(installed)) == (installed, "")
 
 
-@pytest.mark.parametrize("where", ["alone", "content", "content/drive/mine", "mit Leerzeichen – 空"])
+@pytest.mark.parametrize(
+    "where",
+    ["alone", "content", "content/drive/mine", pytest.param("mit Leerzeichen – 空", marks=pytest.mark.foreign_names)],
+)
 def test_a_notebook_alone_clones_the_repository_once(setup, where):
     (setup.folder / where).mkdir(parents=True)
     clone = setup.folder / where.partition("/")[0] / "learn-reptile"

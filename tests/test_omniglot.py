@@ -632,6 +632,7 @@ def test_processes_can_fill_the_cache_at_the_same_time(full_root, monkeypatch):
 # --- the root
 
 
+@pytest.mark.foreign_names
 def test_root_with_spaces_and_other_letters(server, tmp_path):
     root = tmp_path / "Daten für heute 数据 ✍"
     root.mkdir()

@@ -329,6 +329,7 @@ def test_a_slow_disk_leaves_time_to_train(tmp_path, monkeypatch):
     assert saved == [5, 10, 15, 20]
 
 
+@pytest.mark.foreign_names
 def test_a_folder_with_spaces_and_other_letters(tmp_path):
     settings, folder = sine(iterations=5), tmp_path / "Läufe von heute 実験 ✍"
     state = train(settings, folder)
