@@ -69,8 +69,9 @@ def oldest(session):
 def elsewhere(session, where):
     """Here: the test command in a folder with spaces and foreign letters, without UTF-8, or on one core."""
     command, environment, folder = ["-m", "pytest"], {}, ROOT
+    temporary = tempfile.TemporaryDirectory()  # deleted at the end; not create_tmp(), as above
     if where == "folder":
-        folder = Path(tempfile.mkdtemp()) / "mit Leerzeichen – 学习"  # not create_tmp(), as above
+        folder = Path(temporary.name) / "mit Leerzeichen – 学习"
         unwanted = shutil.ignore_patterns(".git", ".nox", "data", "runs", "__pycache__", ".*_cache")
         shutil.copytree(ROOT, folder, ignore=unwanted)
         environment = {"REPTILE_DATA": os.environ.get("REPTILE_DATA", str(ROOT / "data"))}

@@ -130,7 +130,7 @@ def with_ways(learner: Learner, ways: int) -> Learner:
     ((outputs,),) = rows
     require_whole(minimum=2, ways=ways)
     if ways > outputs:
-        raise ValueError(f"ways is {ways!r}; it must be at most {outputs}, the number of outputs")
+        raise ValueError(f"ways is {ways!r}; it must be 2 to {outputs}, as the last layer has {outputs} outputs")
     weights, moments = (
         {name: t[:ways] if name in last else t for name, t in d.items()}
         for d in (learner.weights, learner.second_moment)

@@ -84,8 +84,8 @@ def meta_train(
         same bits as in one go; only an outer optimizer starts afresh.
     outer_optimizer: replaces the outer step, ε and its annealing included; a function of the parameters that returns
         an optimizer, such as `partial(torch.optim.Adam, lr=0.001)`.
-    callback: called as callback(iteration, learner) after each meta-iteration. Copy what you keep: it is changed later.
-    speed_up: gets the two halves of a meta-iteration, returns faster ones.
+    callback: called as callback(iteration, learner), from 1 on. The learner changes in place: copy what you keep.
+    speed_up: gets the two halves of a meta-iteration and returns faster ones.
     Raises FloatingPointError if an inner loop diverges, before the outer step: the last learner is still valid.
     """
     require_whole(meta_iterations=meta_iterations, meta_batch=meta_batch)

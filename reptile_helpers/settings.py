@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields
 
-from reptile_helpers.arguments import require_fraction, require_positive, require_whole
+from reptile_helpers.arguments import require_positive, require_whole
 from reptile_helpers.learner import InnerLoop
 from reptile_helpers.omniglot_files import DRAWINGS
 
@@ -51,7 +51,8 @@ class RunSettings:
         if self.seed >= 2**63:
             raise ValueError(f"seed is {self.seed}; it must be less than 2**63")
         require_positive(lr=self.lr, epsilon=self.epsilon)
-        require_fraction(epsilon=self.epsilon)
+        if self.epsilon > 1:
+            raise ValueError(f"epsilon is {self.epsilon!r}; it must be a positive number of at most 1")
         _ = self.inner  # checks the optimizer's name
 
     @property

@@ -10,14 +10,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
 from reptile_helpers import measure
 from reptile_helpers.characters import generated_characters
+from reptile_helpers.checkpoint import save_checkpoint
 from reptile_helpers.learner import InnerLoop, Learner, minibatches
 from reptile_helpers.models import omniglot_cnn
 from reptile_helpers.reptile import meta_train
+from reptile_helpers.run import open_run
 from reptile_helpers.settings import PAPER_5WAY
 from reptile_helpers.stacked import adapt_together
 from reptile_helpers.tasks import FewShotTasks
@@ -65,11 +68,23 @@ def test_ten_minutes(monkeypatch):
 
 
 def test_moments_in_sequence(tmp_path):
-    """One optimizer, whose memory runs through all tasks, gives the same weights; stopped or not."""
+    """One optimizer, whose memory runs through all tasks, gives the same weights, also in a run that was stopped."""
     program = runpy.run_path(str(PROGRAMS / "sequential_moments.py"))
-    settings = replace(PAPER_5WAY, data="generated", iterations=4, meta_batch=3)
+    settings = replace(PAPER_5WAY, data="generated", iterations=3, meta_batch=2)
     torch.set_default_dtype(torch.float64)
     try:
+        run = open_run(settings, tmp_path)
+
+        def stop(iteration, learner):
+            save_checkpoint(run.path, run.snapshot(iteration, learner, [], 0.0))
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            meta_train(
+                run.model, run.learner, measure.make_training_tasks(settings, run.characters, run.state, "cpu"),
+                settings.inner, meta_iterations=3, meta_batch=2, generator=run.generator,
+                adapt=program["adapt_in_sequence"], callback=stop,
+            )  # fmt: skip
         run, state = program["train_in_sequence"](settings, tmp_path)
         torch.manual_seed(settings.seed)
         model, generator = omniglot_cnn(5), torch.Generator().manual_seed(settings.seed)

@@ -67,7 +67,7 @@ def test_the_papers_recipe():
         (SINE_EXAMPLE, {"seed": 2**64}, "seed is 18446744073709551616; it must be less than"),
         (SINE_EXAMPLE, {"meta_batch": 2.5}, "meta_batch is 2.5"),
         (SINE_EXAMPLE, {"epsilon": float("nan")}, "epsilon is nan"),
-        (SINE_EXAMPLE, {"epsilon": 1.5}, "epsilon is 1.5; it must be a number from 0 to 1"),
+        (SINE_EXAMPLE, {"epsilon": 1.5}, "epsilon is 1.5; it must be a positive number of at most 1"),
         (SINE_EXAMPLE, {"optimizer": "adamw"}, "optimizer is 'adamw'"),
     ],
 )

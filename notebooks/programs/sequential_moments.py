@@ -1,9 +1,11 @@
-"""Does the order of Adam's updates explain the gap to the paper? python sequential_moments.py RUN_DIR TASKS
+"""Does the order of Adam's updates explain the gap to the paper?
+
+    python -m notebooks.programs.sequential_moments RUN_DIR TASKS
 
 Trains with the paper's 5-way recipe, but as the authors' code does it: each task of a meta-batch starts with the second
 moments and the step count that the task before it ended with. Then adapts this initialization and the one that ships to
 the same test tasks, and prints accuracies and paired differences as JSON. Notebook 08 discusses the question. The
-training takes about five hours on two CPU cores; if you stop it, the same command continues it.
+training takes several hours; if you stop it, the same command continues it.
 """
 
 import json
@@ -34,7 +36,7 @@ def adapt_in_sequence(model, learner, x, y, batches, inner):
 
 
 def train_in_sequence(settings, folder):
-    """Returns the last checkpoint. One is written every 500 meta-iterations."""
+    """Returns the run and its last checkpoint. One is written every 500 meta-iterations."""
     run = open_run(settings, folder)
 
     def save(iteration, learner):

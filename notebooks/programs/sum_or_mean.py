@@ -1,4 +1,6 @@
-"""Does it matter whether a batch's losses are summed or averaged? python sum_or_mean.py WAYS TASKS
+"""Does it matter whether a batch's losses are summed or averaged?
+
+    python -m notebooks.programs.sum_or_mean WAYS TASKS
 
 Evaluates the initialization that ships, omniglot_WAYSway, on the same test tasks in both ways: with Adam's second
 moments scaled as the authors' sums need them (`learner_for_test`), and as they are (`learner_of`). Prints accuracies
