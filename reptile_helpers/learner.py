@@ -46,9 +46,9 @@ class InnerLoop:
 
 @dataclass
 class Learner:
-    """Weights and Adam's memory: its second moments (name → tensor, like the weights) and its number of steps.
+    """Weights and Adam's state: its second moments (name → tensor, like the weights) and its number of steps.
 
-    In an initialization each tensor has the shape of the model's parameter. After adaptation to many tasks it has the
+    Before adaptation each tensor has the shape of the model's parameter. After adaptation to many tasks it has the
     tasks in front: [tasks, *parameter shape]. Reptile learns all three, as in the authors' code: only the weights
     return to φ between tasks, while the moments and the step count are kept. (There, each task of a meta-batch hands
     them to the next. Here all tasks of a meta-batch start alike, and the mean of their moments is kept.)

@@ -25,7 +25,7 @@ MODES = ("transductive", "support + one query")
 
 
 def adapt_in_sequence(model, learner, x, y, batches, inner):
-    """Like `adapt_one_by_one`, but Adam's memory runs through the tasks; only the weights return to φ."""
+    """Like `adapt_one_by_one`, but Adam's state runs through the tasks; only the weights return to φ."""
     ends = [learner]
     for task in zip(x, y, batches, strict=True):
         start = Learner(learner.weights, ends[-1].second_moment, ends[-1].adam_steps)
@@ -78,7 +78,8 @@ def main(folder, tasks):
     run, state = train_in_sequence(PAPER_5WAY, folder)
     states = state, load_pretrained("omniglot_5way")
     results = {f"{shots}-shot": compare(run, states, shots, tasks) for shots in (1, 5)}
-    report = {"configuration": PAPER_5WAY.to_dict(), "tasks": tasks, "seed": TEST_SEED, "results": results}
+    recipe = PAPER_5WAY.to_dict()
+    report = {"ways": recipe["ways"], "tasks": tasks, "seed": TEST_SEED, "results": results, "configuration": recipe}
     print(json.dumps(report, indent=1))
 
 
