@@ -4,8 +4,9 @@
 
 Trains with the paper's 5-way recipe, but as the authors' code does it: each task of a meta-batch starts with the second
 moments and the step count that the task before it ended with. Then adapts this initialization and the one that ships to
-the same test tasks, and prints accuracies and paired differences as JSON. Notebook 08 discusses the question. The
-training takes several hours; if you stop it, the same command continues it.
+the same test tasks, and prints accuracies and paired differences as JSON, which notebook 08 shows from
+pretrained/omniglot_sequential_moments.json. The training takes many hours; if you stop it, the same command continues
+it. (For that file, a C++ program with the same arithmetic did the training.)
 """
 
 import json
