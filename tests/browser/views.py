@@ -43,19 +43,24 @@ def picture(explorer):
 
 
 def settle(explorer):
-    """Wait until the kernel is idle and no picture has come for half a second: all earlier moves have been answered."""
+    """Wait until for half a second the kernel has been idle and no picture has come: all earlier moves are answered.
+
+    On a busy machine drawing takes longer than that, and the next move leaves only when the last one is answered.
+    """
     explorer.page.wait_for_timeout(200)  # the moves reach the kernel
-    explorer.page.wait_for_function(IDLE)
     explorer.evaluate(
         """explorer => new Promise(resolve => {
-            const settled = () => { observer.disconnect(); resolve(); };
-            let timer = setTimeout(settled, 500);
-            const observer = new MutationObserver(() => {
-                clearTimeout(timer);
-                timer = setTimeout(settled, 500);
-            });
+            let quiet = 0;
+            const observer = new MutationObserver(() => quiet = 0);
             observer.observe(explorer, {subtree: true, childList: true, attributeFilter: ["src"]});
-        })"""
+            const timer = setInterval(() => {
+                quiet = IDLE ? quiet + 1 : 0;
+                if (quiet < 10) return;
+                clearInterval(timer);
+                observer.disconnect();
+                resolve();
+            }, 50);
+        })""".replace("IDLE", IDLE)
     )
 
 
