@@ -101,9 +101,9 @@ def children(process):
 def test_a_process_that_dies_stops_the_run_and_any_number_goes_on_with_it(victim, tmp_path):
     """When the first process dies, the last checkpoint is left; it writes one itself when another dies."""
     folder = tmp_path / "run"
-    process = launch(2, folder, iterations=800, checkpoint_seconds=1e9 if victim else 0.2)
+    process = launch(2, folder, iterations=300, checkpoint_seconds=1e9 if victim else 0.2)
     log = Path(f"{folder}.log")
-    while not (re.search(r"\d\d/800 ", log.read_text(encoding="utf-8")) if victim else (folder / FILE).exists()):
+    while not (re.search(r"\d\d/300 ", log.read_text(encoding="utf-8")) if victim else (folder / FILE).exists()):
         assert process.poll() is None, finish(process, folder)
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGSTOP)  # torchrun, which would ask the survivor to stop before it has noticed
@@ -115,10 +115,10 @@ def test_a_process_that_dies_stops_the_run_and_any_number_goes_on_with_it(victim
     code, said = finish(process, folder)
     assert code == 1 and "exitcode  : -9" in said
     reached = load_checkpoint(folder / FILE)["iteration"]
-    assert 0 < reached < 800
-    code, said = finish(launch(3, folder, iterations=800), folder)
+    assert 0 < reached < 300
+    code, said = finish(launch(3, folder, iterations=300), folder)
     assert code == 0, said
-    assert_equal([alone(tmp_path / "undisturbed", 800), load_checkpoint(folder / FILE)])
+    assert_equal([alone(tmp_path / "undisturbed", 300), load_checkpoint(folder / FILE)])
 
 
 def test_a_diverging_inner_loop_in_one_process_stops_all(tmp_path):

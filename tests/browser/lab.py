@@ -129,12 +129,12 @@ def open_and_run(page, server, name, app="lab", theme="light", timeout=1200):
     page.emulate_media(color_scheme=theme)
     place = {"lab": "lab/tree", "notebook": "notebooks"}[app]
     page.goto(f"{server.url}{place}/notebooks/{name}.ipynb?reset&token={server.token}")
-    page.wait_for_function(IDLE, timeout=180_000)  # the kernel starts
+    page.wait_for_function(IDLE, timeout=180_000, polling=250)  # the kernel starts
     assert page.locator(".jp-CodeCell").count() == len(code)
     # Not ours: none of our code has run yet. Notebook 7.6 fails at its own shortcuts, and badges need a network.
     page.errors.clear()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function(f"{IDLE} && ({EXECUTED} || {ERRORS}.length)", timeout=1000 * timeout)
+    page.wait_for_function(f"{IDLE} && ({EXECUTED} || {ERRORS}.length)", timeout=1000 * timeout, polling=250)
     errors = page.evaluate(ERRORS)
     assert not errors, f"{errors[0]['ename']}: {errors[0]['evalue']}"

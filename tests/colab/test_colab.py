@@ -46,7 +46,7 @@ def memory_of_children():
     peaks, done = [0], threading.Event()
 
     def watch():
-        while not done.wait(0.5):
+        while not done.wait(2):  # a look takes 50 ms of each process
             total = 0
             for process in psutil.Process().children(recursive=True):
                 try:  # what processes share is divided between them
