@@ -78,10 +78,13 @@ def compare(run, states, shots, tasks):
 def main(folder, tasks):
     run, state = train_in_sequence(PAPER_5WAY, folder)
     states = state, load_pretrained("omniglot_5way")
-    results = {f"{shots}-shot": compare(run, states, shots, tasks) for shots in (1, 5)}
     recipe = PAPER_5WAY.to_dict()
-    report = {"ways": recipe["ways"], "tasks": tasks, "seed": TEST_SEED, "results": results, "configuration": recipe}
-    print(json.dumps(report, indent=1))
+    reports = [
+        {"ways": recipe["ways"], "tasks": tasks, "seed": TEST_SEED,
+         "results": {f"{shots}-shot": compare(run, states, shots, tasks)}, "configuration": recipe}
+        for shots in (1, 5)
+    ]  # fmt: skip
+    print(json.dumps(reports, indent=1))
 
 
 if __name__ == "__main__":
