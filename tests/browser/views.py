@@ -49,16 +49,16 @@ def settle(explorer):
     """
     explorer.page.wait_for_timeout(200)  # the moves reach the kernel
     explorer.evaluate(
-        """explorer => new Promise(resolve => {
-            let quiet = 0;
+        """explorer => new Promise((resolve, reject) => {
+            let quiet = 0, left = 1200;
             const observer = new MutationObserver(() => quiet = 0);
             observer.observe(explorer, {subtree: true, childList: true, attributeFilter: ["src"]});
             const timer = setInterval(() => {
                 quiet = IDLE ? quiet + 1 : 0;
-                if (quiet < 10) return;
+                if (quiet < 10 && left--) return;
                 clearInterval(timer);
                 observer.disconnect();
-                resolve();
+                quiet < 10 ? reject(new Error("after a minute, the kernel is still busy")) : resolve();
             }, 50);
         })""".replace("IDLE", IDLE)
     )
